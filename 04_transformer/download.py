@@ -1,0 +1,121 @@
+"""Public files that are not bundled: a local copy where a setting names one, else the cache, else the usual host or a mirror.
+
+Use:         fetch("tinyshakespeare.txt", local="/data")   -> the path of a file whose sha256 is right
+
+A download goes on where it was broken off, is checked against its sha256 and appears under its name only when whole.
+
+What it leaves out: parallel parts; hosts that need a login.
+"""
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HUB = "https://huggingface.co"
+HUB_MIRROR = "https://hf-mirror.com"                           # for regions that cannot reach the hub
+DECIDE = 3.0                                                   # seconds until a host that does not answer is given up
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a file comes from: its addresses in the order to try, its sha256, and the setting that names a local folder."""
+
+    urls: tuple[str, ...]
+    sha256: str
+    setting: str
+
+
+SOURCES = {
+    "tinyshakespeare.txt": Source(
+        ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",),
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed", "TINYSHAKESPEARE_DIR"),
+    "gpt2/encoder.json": Source(
+        ("https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json",
+         f"{HUB}/openai-community/gpt2/resolve/main/vocab.json", f"{HUB_MIRROR}/openai-community/gpt2/resolve/main/vocab.json"),
+        "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783", "GPT2_VOCAB_DIR"),
+    "gpt2/vocab.bpe": Source(
+        ("https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe",
+         f"{HUB}/openai-community/gpt2/resolve/main/merges.txt", f"{HUB_MIRROR}/openai-community/gpt2/resolve/main/merges.txt"),
+        "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5", "GPT2_VOCAB_DIR"),
+    "gpt2/model.safetensors": Source(
+        (f"{HUB}/openai-community/gpt2/resolve/main/model.safetensors",
+         f"{HUB_MIRROR}/openai-community/gpt2/resolve/main/model.safetensors"),
+        "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707", "GPT2_WEIGHTS_DIR"),
+}
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: the setting QUERY_TO_FLOP_CACHE, else ~/.cache/query-to-flop."""
+    return Path(os.environ.get("QUERY_TO_FLOP_CACHE") or Path.home() / ".cache" / "query-to-flop")
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256 in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(name: str, local: str | Path | None = None) -> Path:
+    """The path of a file named in SOURCES.
+
+    local: a folder that holds the file under its own name; used without any check of the cache or the network.
+    Without it the source's setting (an environment variable) is asked. Raises FileNotFoundError when a local folder
+    lacks the file, ConnectionError when no host gave it, each saying where it was looked for and which setting helps.
+    """
+    source = SOURCES[name]
+    local = local or os.environ.get(source.setting)
+    if local:
+        path = Path(local) / Path(name).name
+        if not path.is_file():
+            raise FileNotFoundError(f"{source.setting} names {local}, but {path} does not exist")
+        return path
+    path = cache_dir() / name
+    if path.is_file():
+        return path
+    problems = []
+    for url in source.urls:
+        try:
+            return _download(url, path, source.sha256)
+        except (OSError, ValueError) as error:
+            problems.append(f"  {url}: {error}")
+    raise ConnectionError(f"{name} could not be downloaded:\n" + "\n".join(problems) +
+                          f"\nWith a copy on this machine, set {source.setting} to the folder that holds {Path(name).name}.")
+
+
+def _download(url: str, path: Path, sha256: str) -> Path:
+    """One file from one address, resumed if it was begun. Raises OSError or ValueError."""
+    import httpx
+    from tqdm import tqdm
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    have = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    timeout = httpx.Timeout(30.0, connect=DECIDE)
+    try:
+        with httpx.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
+            if response.status_code == 416:                    # nothing left to send
+                pass
+            elif response.status_code not in (200, 206):
+                raise OSError(f"the host answered {response.status_code}")
+            else:
+                appending = response.status_code == 206
+                left = int(response.headers.get("content-length", 0))
+                with open(partial, "ab" if appending else "wb") as file, \
+                        tqdm(total=left or None, unit="B", unit_scale=True, desc=path.name) as bar:
+                    for chunk in response.iter_bytes(1 << 20):
+                        file.write(chunk)
+                        bar.update(len(chunk))
+    except httpx.HTTPError as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+    if (found := sha256_of(partial)) != sha256:
+        partial.unlink()
+        raise ValueError(f"sha256 {found} where {sha256} was expected; the download is thrown away")
+    for _ in range(3):                                         # another process may be renaming its own copy
+        try:
+            os.replace(partial, path)
+            break
+        except FileNotFoundError:
+            time.sleep(0.1)
+    return path

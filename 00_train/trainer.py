@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import checkpoint
 from bpe import BPE
-from model import GPT, IGNORE
+from model import GPT
 from muon import optimizers
 
 Batch = tuple[Tensor, Tensor]                                  # ids and targets, each (B, T), integers
@@ -213,20 +213,6 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def pad_batch(rows: list[tuple[list[int], list[int]]]) -> Batch:
-    """Rows of (ids, targets) of different lengths -> (B, T) tensors, padded on the right to the longest.
-
-    A padded place has id 0 and target -1; attention is causal, so it changes nothing to its left.
-    """
-    longest = max(len(ids) for ids, _ in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    targets = torch.full((len(rows), longest), IGNORE)
-    for i, (row, wanted) in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        targets[i, : len(row)] = torch.tensor(wanted)
-    return ids, targets
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:

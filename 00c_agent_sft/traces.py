@@ -1,0 +1,334 @@
+"""Makes agent traces: a question, and what a right agent does about it, with every observation from the real tools.
+
+Use:         Generator(seed, "train").trace("calc") -> Example       (build_data.py writes many; evaluate.py asks held-out ones)
+
+Two splits that never meet. A held-out question has a wording, and a number pair or name, that training never draws:
+wordings are held out by list (wordings.py), pairs and names by a hash of their own text.
+
+What it leaves out: number words, units, dates, and questions that need three tools.
+"""
+
+import random
+import re
+import string
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import wordings
+from prompts import Round, Segment, agent_trace
+from tools import NOTHING_FOUND, Knowledge, calc, read_facts, run_tool
+
+SMALLTALK = Path(__file__).resolve().parent.parent / "data" / "smalltalk.tsv"
+
+# The ten questions that every evaluation asks, with what a right answer contains. Their facts, number pairs and
+# numbers are kept out of training.
+THE_TEN = [
+    ("What is the capital of France?", "Paris"),
+    ("What is 23 plus 47?", "70"),
+    ("What is 1234 plus 5678?", "6912"),
+    ("Who wrote Hamlet?", "William Shakespeare"),
+    ("What is 8 times 7?", "56"),
+    ("What is the symbol of gold?", "Au"),
+    ("What is the speed of light?", "299792458 m/s"),
+    ("What is the longest river in Africa?", "Nile"),
+    ("What is the capital of Mongolia?", "Ulaanbaatar"),
+    ("How are you today?", ""),                                # any answer of its small talk
+]
+TEN_FACTS = {("capital", "france"), ("author", "hamlet"), ("symbol", "gold"), ("speed", "light"),
+             ("longest river", "africa"), ("capital", "mongolia")}
+TEN_PAIRS = {("23", "47"), ("8", "7")}
+TEN_NUMBERS = {"1234", "5678"}
+TEN_SAYS = {"how are you today"}
+
+CALC_THOUGHT = "I calculate this."
+LOOKUP_THOUGHT = "I look this up."
+NUMBER_THOUGHT = "First I look up the number."
+NOW_CALC_THOUGHT = "Now I calculate."
+MISS = "I could not find that."
+CANNOT = "That cannot be calculated."
+
+CATEGORIES = ("calc", "fact", "made_up", "miss", "two_step", "error", "small_talk", "refuse")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question and the trace of a right agent. facts: the knowledge that its lookups need, where it is made up."""
+
+    category: str
+    question: str
+    rounds: tuple[Round, ...]
+    answer: str
+    facts: tuple[tuple[str, str, str], ...] = ()
+    # What the question was made of, for the proof that the two splits never meet.
+    wording: str = ""
+    parts: tuple[str, ...] = ()
+
+    def segments(self) -> list[Segment]:
+        """The trace as the text and mask to train on."""
+        return agent_trace(self.question, self.rounds, self.answer)
+
+
+def held_out(*parts: str) -> bool:
+    """Whether a name or a number pair belongs to the held-out tenth, by a hash of its text."""
+    return zlib.crc32("|".join(part.lower() for part in parts).encode()) % 10 == 0
+
+
+def plain(text: str) -> str:
+    """Text for comparing wordings: lower case, letters and digits only, single spaces."""
+    return " ".join(re.sub(r"[^\w\s]", "", text.lower()).split())
+
+
+@cache
+def read_smalltalk(path: Path = SMALLTALK) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Intent -> (answer, wordings). Lines are intent, role (say or answer) and text, parted by tabs."""
+    answers: dict[str, str] = {}
+    says: dict[str, list[str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        intent, role, text = line.split("\t")
+        if role == "answer":
+            answers[intent] = text
+        else:
+            says.setdefault(intent, []).append(text)
+    return {intent: (answers[intent], tuple(says[intent])) for intent in answers}
+
+
+# Subjects that people name with an article: "the telephone", "the Nile".
+ARTICLE = {"inventor", "discoverer", "length", "currency", "young"}
+# Relations whose phrase takes another word than "of": "longest river in Africa".
+IN = {"longest river", "highest mountain", "largest lake", "largest desert", "largest country", "largest island"}
+
+SYLLABLES = ("ba be bi bo bu ka ke ki ko ku da de di do du fa fe fi fo ga ge go gu ha he hi ho la le li lo lu ma me mi mo mu "
+             "na ne ni no nu pa pe pi po ra re ri ro ru sa se si so su ta te ti to tu va ve vi vo wa we ya yo za ze zi zo "
+             "bran dor fel gar hol jin kar len mor nar ost pel quin rys sol tar ulm ven wick yar zan thal shi cho").split()
+ODD_RELATIONS = ("mayor", "anthem", "flower", "owner", "population", "patron", "motto", "captain", "founder", "age", "colour",
+                 "main port", "oldest bridge", "phone number", "price", "weight", "area", "ruler", "editor", "builder")
+
+
+class Generator:
+    """Draws examples of one split ("train" or "heldout"), the same ones for the same seed."""
+
+    def __init__(self, seed: int, split: str):
+        if split not in ("train", "heldout"):
+            raise ValueError(f"split must be train or heldout, not {split!r}")
+        self.rng = random.Random(f"{split}{seed}")
+        self.held_out = split == "heldout"
+        facts, aliases = read_facts()
+        self.knowledge = Knowledge(facts, aliases)
+        self.facts = [f for f in facts if self._mine(f[0], f[1]) and (f[0], f[1].lower()) not in TEN_FACTS]
+        self.by_relation: dict[str, list[tuple[str, str, str]]] = {}
+        for fact in self.facts:
+            self.by_relation.setdefault(fact[0], []).append(fact)
+        self.special = {relation: (held if self.held_out else train) for relation, train, held in wordings.SPECIAL}
+        self.numeric = [f for f in self.facts if re.match(r"\d+(?![\d.,])", f[2]) and f[0] != "alias"]
+        self.words = sorted({w for _, s, v in facts for w in re.findall(r"[A-Za-z]{3,}", s + " " + v)})
+        self.small = [(intent, say, answer) for intent, (answer, says) in read_smalltalk().items()
+                      for say in says if (held_out("say", plain(say)) or plain(say) in TEN_SAYS) == self.held_out]
+
+    def trace(self, category: str) -> Example:
+        """One example of a category (one of CATEGORIES)."""
+        return getattr(self, "_" + category)()
+
+    # -- numbers -------------------------------------------------------------------------------------------------
+
+    def _mine(self, *parts: str) -> bool:
+        return held_out(*parts) == self.held_out
+
+    def _number(self, least: int = 0) -> str:
+        """A number of one to six digits, each length equally often; now and then a decimal."""
+        digits = self.rng.randint(1, 6)
+        low = 10 ** (digits - 1) if digits > 1 else 0
+        text = str(max(least, self.rng.randint(low, 10**digits - 1)))
+        if self.rng.random() < 0.05:
+            text += f".{self.rng.randint(1, 99)}"
+        return text
+
+    def _pair(self) -> tuple[str, str]:
+        """Two numbers whose pair belongs to this split."""
+        while True:
+            a, b = self._number(), self._number(least=1)
+            if (a, b) in TEN_PAIRS or {a, b} & TEN_NUMBERS:
+                continue
+            if self._mine(a, b):
+                return a, b
+
+    def _choose(self, split: Sequence[Sequence]):
+        return self.rng.choice(split[self.held_out])
+
+    # -- categories ----------------------------------------------------------------------------------------------
+
+    def _calc(self) -> Example:
+        a, b = self._pair()
+        sign = self.rng.choice("++--**/")
+        inner, frame = self._choose(wordings.SUMS[sign]), self._choose(wordings.SUM)
+        if self.rng.random() < 0.08:                           # three numbers, written with signs
+            c, more = self._number(least=1), self.rng.choice("+-*")
+            if c not in TEN_NUMBERS:
+                question = self._style(frame.format(p=f"{a} {sign} {b} {more} {c}"))
+                return self._sum("calc", question, f"{a} {sign} {b} {more} {c}", frame, (a, b))
+        question = self._style(frame.format(p=inner.format(a=a, b=b)))
+        return self._sum("calc", question, f"{a} {sign} {b}", frame + inner, (a, b))
+
+    def _sum(self, category: str, question: str, expression: str, wording: str, parts: tuple[str, ...]) -> Example:
+        call = f"calc({expression})"
+        said = run_tool(call, {"calc": calc})
+        answer = CANNOT if said.startswith("error") else said
+        return Example(category, question, (Round(CALC_THOUGHT, call, said),), answer, (), wording, parts)
+
+    def _error(self) -> Example:
+        """A sum that the calculator refuses: division by zero."""
+        a = self._pair()[0]
+        inner, frame = self._choose(wordings.SUMS["/"]), self._choose(wordings.SUM)
+        question = self._style(frame.format(p=inner.format(a=a, b="0")))
+        return self._sum("error", question, f"{a} / 0", frame + inner, (a, "0"))
+
+    def _fact(self) -> Example:
+        relation = self.rng.choice(list(self.by_relation)) if self.rng.random() < 0.3 else None
+        fact = self.rng.choice(self.by_relation[relation] if relation else self.facts)
+        return self._lookup("fact", fact, self.knowledge, ())
+
+    def _made_up(self) -> Example:
+        fact = self._made_up_fact()
+        return self._lookup("made_up", fact, Knowledge([fact]), (fact,))
+
+    def _miss(self) -> Example:
+        relation, subject, _ = self._made_up_fact()
+        return self._lookup("miss", (relation, subject, ""), self.knowledge, ())
+
+    def _lookup(self, category: str, fact: tuple[str, str, str], knowledge: Knowledge, facts: tuple) -> Example:
+        relation, subject, _ = fact
+        question, query, wording = self._ask(relation, subject)
+        call = f"lookup({query})"
+        said = run_tool(call, {"lookup": knowledge.lookup})
+        answer = MISS if said == NOTHING_FOUND else said
+        return Example(category, question, (Round(LOOKUP_THOUGHT, call, said),), answer, facts, wording, (relation, subject))
+
+    def _two_step(self) -> Example:
+        if self.rng.random() < 0.5:
+            relation, subject, value = self.rng.choice(self.numeric)
+            knowledge, facts = self.knowledge, ()
+        else:
+            relation, subject, _ = self._made_up_fact()
+            value = str(self.rng.randint(1, 9999)) + self.rng.choice(["", "", " km", " m", " days"])
+            facts = ((relation, subject, value),)
+            knowledge = Knowledge(facts)
+        phrase, frame = self._phrase(relation, subject), self._choose(wordings.SUM)
+        inner, expression = self._choose(wordings.TWO_STEP)
+        while True:
+            n = str(self.rng.randint(1, 10 ** self.rng.randint(1, 3)))
+            if self._mine(subject, n):
+                break
+        question, (query,) = self._styled(frame.format(p=inner.format(p="\0", n=n)), [phrase])
+        first = Round(NUMBER_THOUGHT, f"lookup({query})", run_tool(f"lookup({query})", {"lookup": knowledge.lookup}))
+        wording = frame + inner
+        number = re.match(r"\d+", first.observation)
+        if not number:                                         # near spellings may hide a made-up name: an honest miss
+            return Example("two_step", question, (first,), MISS, facts, wording, (subject, n))
+        call = f"calc({expression.format(v=number.group(), n=n)})"
+        second = Round(NOW_CALC_THOUGHT, call, run_tool(call, {"calc": calc}))
+        return Example("two_step", question, (first, second), second.observation, facts, wording, (subject, n))
+
+    def _small_talk(self) -> Example:
+        intent, say, answer = self.rng.choice(self.small)
+        return Example("small_talk", self._style(say), (), answer, (), say, (intent,))
+
+    def _refuse(self) -> Example:
+        say = self._choose(wordings.REFUSE)
+        return Example("refuse", self._style(say), (), wordings.REFUSAL, (), say)
+
+    # -- wording -------------------------------------------------------------------------------------------------
+
+    def _phrase(self, relation: str, subject: str) -> str:
+        """"capital" and "France" as people say it: "capital of France"."""
+        link = "in" if relation in IN and self.rng.random() < 0.6 else "of"
+        article = "the " if relation in ARTICLE and subject[:1].islower() and self.rng.random() < 0.7 else ""
+        return f"{relation} {link} {article}{subject}"
+
+    def _ask(self, relation: str, subject: str) -> tuple[str, str, str]:
+        """A question for a fact -> (question, the query for lookup, the wording)."""
+        if relation in self.special and self.rng.random() < 0.5:
+            wording = self.rng.choice(self.special[relation])
+            article = "the " if relation in ARTICLE and subject[:1].islower() else ""
+            question, (name,) = self._styled(wording.replace("{s}", "\0"), [article + subject])
+            return question, f"{relation} of {name}", wording
+        wording = self._choose(wordings.PHRASE)
+        question, (phrase,) = self._styled(wording.replace("{p}", "\0"), [self._phrase(relation, subject)])
+        return question, phrase, wording
+
+    def _styled(self, wording: str, slots: list[str]) -> tuple[str, list[str]]:
+        """Fill the slots (each a NUL) and type the question as some person would -> (question, the slots as typed)."""
+        styled = self._style(wording)
+        if styled.isupper():
+            slots = [slot.upper() for slot in slots]
+        elif styled == styled.lower() and self.rng.random() < 0.7:
+            slots = [slot.lower() for slot in slots]
+        question = styled
+        for slot in slots:
+            question = question.replace("\0", slot, 1)
+        return question, slots
+
+    def _style(self, text: str) -> str:
+        """Capitals, end marks and politeness as people vary them."""
+        roll = self.rng.random()
+        if roll < 0.15:
+            text = text.lower()
+        elif roll < 0.22:
+            text = text.upper()
+        elif roll < 0.28:
+            text = text[:1].upper() + text[1:]
+        roll = self.rng.random()
+        if roll < 0.10:
+            text = text.rstrip("?.!")
+        elif roll < 0.16:
+            text = text.rstrip("?.!") + self.rng.choice([" ?", "??", "!", " please", ", please", ", thanks", " then?", " exactly?"])
+        return text
+
+    # -- made-up names -------------------------------------------------------------------------------------------
+
+    def _made_up_fact(self) -> tuple[str, str, str]:
+        """A relation, a name that exists nowhere, and a value, which may be a name, a number or both."""
+        relation = self.rng.choice(sorted(self.special) if self.rng.random() < 0.6 else
+                                   [*ODD_RELATIONS, *sorted(self.by_relation)])
+        while True:
+            subject = self._name()
+            if self._mine(subject):
+                break
+        roll = self.rng.random()
+        value = (self._name() if roll < 0.6 else str(self.rng.randint(1, 99999)) if roll < 0.8
+                 else f"{self.rng.randint(1, 9999)} {self.rng.choice(['m', 'km', 'kg', 'days', 'euros', 'years'])}")
+        return relation, subject, value
+
+    def _name(self) -> str:
+        """A made-up name of one to three words: syllables, English words, random letters, or a mixture."""
+        words = [self._word() for _ in range(self.rng.choice([1, 1, 2, 2, 3]))]
+        name = " ".join(words)
+        if self.rng.random() < 0.04:
+            name = name.replace(" ", "-")
+        return name.lower() if self.rng.random() < 0.06 else name
+
+    def _word(self) -> str:
+        kind = self.rng.random()
+        if kind < 0.45:
+            word = "".join(self.rng.choice(SYLLABLES) for _ in range(self.rng.choice([1, 2, 2, 3, 3, 4])))
+        elif kind < 0.65:
+            word = self.rng.choice(self.words)
+        elif kind < 0.95:
+            word = "".join(self.rng.choice(string.ascii_lowercase) for _ in range(self.rng.randint(3, 9)))
+        else:
+            return str(self.rng.randint(1, 999))
+        return word[:1].upper() + word[1:]
+
+
+# How often each category is drawn for training.
+MIX = {"calc": 0.25, "fact": 0.17, "made_up": 0.22, "miss": 0.08, "two_step": 0.16, "error": 0.02, "small_talk": 0.07,
+       "refuse": 0.03}
+
+
+def draw(generator: Generator, count: int) -> list[Example]:
+    """Examples in the training mixture, in random order."""
+    categories = generator.rng.choices(list(MIX), weights=list(MIX.values()), k=count)
+    return [generator.trace(category) for category in categories]

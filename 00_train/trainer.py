@@ -15,6 +15,7 @@ import json
 import math
 import platform
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ class Recipe:
 
 
 class Interrupted(SystemExit):
-    """Training was stopped by a signal after saving its state; exit status 130."""
+    """Training was stopped by a signal after saving its state; exit status 130, as after any Ctrl-C."""
 
 
 class Diverged(RuntimeError):
@@ -136,7 +137,8 @@ class Trainer:
                 if stopped:
                     log.flush()
                     self._save_state()
-                    raise Interrupted(f"\nstopped at step {self.step}; go on with --resume")
+                    tqdm.write(f"stopped at step {self.step}; the state is saved, go on with --resume", file=sys.stderr)
+                    raise Interrupted(130)
                 if self.step % self.recipe.save_every == 0:
                     self._save_state()
         self.model.eval()

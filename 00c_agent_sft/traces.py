@@ -3,7 +3,7 @@
 Use:         Generator(seed, "train").trace("calc") -> Example       (build_data.py writes many; evaluate.py asks held-out ones)
 
 Two splits that never meet. A held-out question has a wording, and a number pair or name, that training never draws:
-wordings are held out by list (wordings.py), pairs and names by a hash of their own text.
+which ones, a hash of their own text decides (wordings.py says how wordings are composed).
 
 What it leaves out: number words, units, dates, and questions that need three tools.
 """
@@ -12,16 +12,20 @@ import random
 import re
 import string
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import tokenizer
 import wordings
-from prompts import Round, Segment, agent_trace
+from prompts import Round, Segment, agent_trace, quiet
 from tools import NOTHING_FOUND, Knowledge, calc, read_facts, run_tool
 
-SMALLTALK = Path(__file__).resolve().parent.parent / "data" / "smalltalk.tsv"
+DATA = Path(__file__).resolve().parent.parent / "data"
+SMALLTALK = DATA / "smalltalk.tsv"
+REFUSALS = DATA / "refusals.txt"
 
 # The ten questions that every evaluation asks, with what a right answer contains. Their facts, number pairs and
 # numbers are kept out of training.
@@ -71,9 +75,9 @@ class Example:
         return agent_trace(self.question, self.rounds, self.answer)
 
 
-def held_out(*parts: str) -> bool:
-    """Whether a name or a number pair belongs to the held-out tenth, by a hash of its text."""
-    return zlib.crc32("|".join(part.lower() for part in parts).encode()) % 10 == 0
+def held_out(*parts: str, share: int = 10) -> bool:
+    """Whether a name, a number pair or a wording belongs to the held-out part, one in share, by a hash of its text."""
+    return zlib.crc32("|".join(part.lower() for part in parts).encode()) % share == 0
 
 
 def plain(text: str) -> str:
@@ -97,10 +101,37 @@ def read_smalltalk(path: Path = SMALLTALK) -> dict[str, tuple[str, tuple[str, ..
     return {intent: (answers[intent], tuple(says[intent])) for intent in answers}
 
 
-# Subjects that people name with an article: "the telephone", "the Nile".
-ARTICLE = {"inventor", "discoverer", "length", "currency", "young"}
+@cache
+def read_refusals(path: Path = REFUSALS) -> tuple[str, ...]:
+    """What people ask that the agent cannot do, a wording a line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line.strip() and not line.startswith("#"))
+
+
+def held_out_says(says: Sequence[str]) -> set[str]:
+    """The wordings of a list that training never sees: one in six of those whose words all stand in three other wordings of
+    the list too (so what is asked is a new sentence, not a new word), and the one of the ten."""
+    words = Counter(word for say in says for word in set(plain(say).split()))
+    known = [say for say in says if all(words[word] > 3 for word in plain(say).split())]
+    return {say for say in says if plain(say) in TEN_SAYS or say in known and held_out("say", plain(say), share=6)}
+
+
+@cache
+def corpus_words() -> list[str]:
+    """The words of the corpus that stand in it at least twice, for names such as "Silver Harbour"."""
+    counts = Counter(re.findall(r"[a-z]{3,}", tokenizer.corpus_text()))
+    return sorted(word for word, count in counts.items() if count > 1)
+
+
+# Relations whose subjects take no article, being stuffs: "the symbol of gold"; others often do: "the inventor of the telephone".
+BARE = {"symbol", "atomic number", "formula", "melting point", "boiling point", "freezing point", "mix", "source", "science", "year"}
 # Relations whose phrase takes another word than "of": "longest river in Africa".
 IN = {"longest river", "highest mountain", "largest lake", "largest desert", "largest country", "largest island"}
+
+COUNTED = ("population", "age", "price", "weight", "area", "height", "length", "depth", "number of rooms", "number of doors")
+
+# Relations that have wordings of their own.
+SPECIAL = sorted({*wordings.OWN, *(deed[0] for deed in wordings.DEEDS)})
 
 SYLLABLES = ("ba be bi bo bu ka ke ki ko ku da de di do du fa fe fi fo ga ge go gu ha he hi ho la le li lo lu ma me mi mo mu "
              "na ne ni no nu pa pe pi po ra re ri ro ru sa se si so su ta te ti to tu va ve vi vo wa we ya yo za ze zi zo "
@@ -123,11 +154,11 @@ class Generator:
         self.by_relation: dict[str, list[tuple[str, str, str]]] = {}
         for fact in self.facts:
             self.by_relation.setdefault(fact[0], []).append(fact)
-        self.special = {relation: (held if self.held_out else train) for relation, train, held in wordings.SPECIAL}
-        self.numeric = [f for f in self.facts if re.match(r"\d+(?![\d.,])", f[2]) and f[0] != "alias"]
-        self.words = sorted({w for _, s, v in facts for w in re.findall(r"[A-Za-z]{3,}", s + " " + v)})
+        self.numeric = [f for f in self.facts if re.fullmatch(r"\d+( [a-z/]+)?", f[2])]
+        self.words = corpus_words()
         self.small = [(intent, say, answer) for intent, (answer, says) in read_smalltalk().items()
-                      for say in says if (held_out("say", plain(say)) or plain(say) in TEN_SAYS) == self.held_out]
+                      for say in says if (say in held_out_says(says)) == self.held_out]
+        self.refusals = [say for say in read_refusals() if (say in held_out_says(read_refusals())) == self.held_out]
 
     def trace(self, category: str) -> Example:
         """One example of a category (one of CATEGORIES)."""
@@ -156,22 +187,39 @@ class Generator:
             if self._mine(a, b):
                 return a, b
 
-    def _choose(self, split: Sequence[Sequence]):
-        return self.rng.choice(split[self.held_out])
+    def _compose(self, cores: Sequence[str], held: Sequence[str], relation: str = "") -> tuple[str, str]:
+        """A wording of this split -> (text with its slots, the same as it is known by)."""
+        while True:
+            core = self.rng.choice(held if held and self.held_out and self.rng.random() < 0.4 else cores)
+            opener, closer = self.rng.choice(wordings.OPENERS), self.rng.choice(wordings.CLOSERS)
+            text = core.rstrip("?.")
+            wording = opener + (core[:1].lower() if opener and not core.startswith("I ") else core[:1]) + text[1:] + closer
+            out = core in held or held_out(wording, relation, share=5) or held_out(core, relation, share=8)
+            if out == self.held_out:
+                return wording + core[len(text):], f"{wording} [{relation}]"
 
     # -- categories ----------------------------------------------------------------------------------------------
 
     def _calc(self) -> Example:
         a, b = self._pair()
         sign = self.rng.choice("++--**/")
-        inner, frame = self._choose(wordings.SUMS[sign]), self._choose(wordings.SUM)
         if self.rng.random() < 0.08:                           # three numbers, written with signs
             c, more = self._number(least=1), self.rng.choice("+-*")
             if c not in TEN_NUMBERS:
-                question = self._style(frame.format(p=f"{a} {sign} {b} {more} {c}"))
-                return self._sum("calc", question, f"{a} {sign} {b} {more} {c}", frame, (a, b))
-        question = self._style(frame.format(p=inner.format(a=a, b=b)))
-        return self._sum("calc", question, f"{a} {sign} {b}", frame + inner, (a, b))
+                frame, wording = self._compose(wordings.SUM, wordings.SUM_HELD, f"{sign}{more}")
+                expression = f"{a} {sign} {b} {more} {c}"
+                return self._sum("calc", self._style(frame.format(p=expression)), expression, wording, (a, b))
+        question, wording = self._sum_question(sign, a, b)
+        return self._sum("calc", question, f"{a} {sign} {b}", wording, (a, b))
+
+    def _sum_question(self, sign: str, a: str, b: str) -> tuple[str, str]:
+        """A question for the sum of two numbers -> (question, wording)."""
+        held = self.held_out and self.rng.random() < 0.3
+        inner = self.rng.choice((wordings.SUMS_HELD if held else wordings.SUMS)[sign])
+        frame, wording = self._compose(wordings.SUM, wordings.SUM_HELD, inner)
+        if inner.startswith("{b}"):                            # "5 less than 8": the numbers stand in the other order
+            inner = inner.replace("{b}", "\0").replace("{a}", "{b}").replace("\0", "{a}") if sign == "+" else inner
+        return self._style(frame.format(p=inner.format(a=a, b=b))), wording
 
     def _sum(self, category: str, question: str, expression: str, wording: str, parts: tuple[str, ...]) -> Example:
         call = f"calc({expression})"
@@ -182,9 +230,8 @@ class Generator:
     def _error(self) -> Example:
         """A sum that the calculator refuses: division by zero."""
         a = self._pair()[0]
-        inner, frame = self._choose(wordings.SUMS["/"]), self._choose(wordings.SUM)
-        question = self._style(frame.format(p=inner.format(a=a, b="0")))
-        return self._sum("error", question, f"{a} / 0", frame + inner, (a, "0"))
+        question, wording = self._sum_question("/", a, "0")
+        return self._sum("error", question, f"{a} / 0", wording, (a, "0"))
 
     def _fact(self) -> Example:
         relation = self.rng.choice(list(self.by_relation)) if self.rng.random() < 0.3 else None
@@ -212,19 +259,20 @@ class Generator:
             relation, subject, value = self.rng.choice(self.numeric)
             knowledge, facts = self.knowledge, ()
         else:
-            relation, subject, _ = self._made_up_fact()
+            _, subject, _ = self._made_up_fact()
+            relation = self.rng.choice([*COUNTED, *sorted({relation for relation, _, _ in self.numeric})])
             value = str(self.rng.randint(1, 9999)) + self.rng.choice(["", "", " km", " m", " days"])
             facts = ((relation, subject, value),)
             knowledge = Knowledge(facts)
-        phrase, frame = self._phrase(relation, subject), self._choose(wordings.SUM)
-        inner, expression = self._choose(wordings.TWO_STEP)
+        held = self.held_out and self.rng.random() < 0.3
+        inner, expression = self.rng.choice(wordings.TWO_STEP_HELD if held else wordings.TWO_STEP)
+        frame, wording = self._compose(wordings.SUM, wordings.SUM_HELD, inner)
         while True:
             n = str(self.rng.randint(1, 10 ** self.rng.randint(1, 3)))
             if self._mine(subject, n):
                 break
-        question, (query,) = self._styled(frame.format(p=inner.format(p="\0", n=n)), [phrase])
+        question, (query,) = self._styled(frame.format(p=inner.format(p="\0", n=n)), [self._phrase(relation, subject)])
         first = Round(NUMBER_THOUGHT, f"lookup({query})", run_tool(f"lookup({query})", {"lookup": knowledge.lookup}))
-        wording = frame + inner
         number = re.match(r"\d+", first.observation)
         if not number:                                         # near spellings may hide a made-up name: an honest miss
             return Example("two_step", question, (first,), MISS, facts, wording, (subject, n))
@@ -234,30 +282,49 @@ class Generator:
 
     def _small_talk(self) -> Example:
         intent, say, answer = self.rng.choice(self.small)
-        return Example("small_talk", self._style(say), (), answer, (), say, (intent,))
+        return Example("small_talk", self._style(self._padded(say)), (), answer, (), say, (intent,))
 
     def _refuse(self) -> Example:
-        say = self._choose(wordings.REFUSE)
-        return Example("refuse", self._style(say), (), wordings.REFUSAL, (), say)
+        say = self.rng.choice(self.refusals)
+        return Example("refuse", self._style(self._padded(say)), (), wordings.REFUSAL, (), say)
+
+    def _padded(self, say: str) -> str:
+        """Small talk as people lead into it or trail off."""
+        if self.rng.random() < 0.7:
+            return say
+        opener, closer, ends = self.rng.choice(wordings.OPENERS), self.rng.choice(wordings.CLOSERS), say.rstrip("?.! ")
+        return opener + (ends[:1].lower() if opener else ends[:1]) + ends[1:] + closer + say[len(ends):] if ends else say
 
     # -- wording -------------------------------------------------------------------------------------------------
 
     def _phrase(self, relation: str, subject: str) -> str:
         """"capital" and "France" as people say it: "capital of France"."""
         link = "in" if relation in IN and self.rng.random() < 0.6 else "of"
-        article = "the " if relation in ARTICLE and subject[:1].islower() and self.rng.random() < 0.7 else ""
-        return f"{relation} {link} {article}{subject}"
+        return f"{relation} {link} {self._article(relation, subject)}{subject}"
+
+    def _article(self, relation: str, subject: str) -> str:
+        """The article that people may put before a thing."""
+        may = relation not in BARE and subject[:1].islower() and not subject.startswith(("the ", "a "))
+        return self.rng.choice(["the ", "the ", "a ", ""]) if may else ""
 
     def _ask(self, relation: str, subject: str) -> tuple[str, str, str]:
         """A question for a fact -> (question, the query for lookup, the wording)."""
-        if relation in self.special and self.rng.random() < 0.5:
-            wording = self.rng.choice(self.special[relation])
-            article = "the " if relation in ARTICLE and subject[:1].islower() else ""
-            question, (name,) = self._styled(wording.replace("{s}", "\0"), [article + subject])
-            return question, f"{relation} of {name}", wording
-        wording = self._choose(wordings.PHRASE)
-        question, (phrase,) = self._styled(wording.replace("{p}", "\0"), [self._phrase(relation, subject)])
-        return question, phrase, wording
+        deed = next((deed for deed in wordings.DEEDS if deed[0] == relation), None)
+        kind = self.rng.random()
+        if kind < 0.45:
+            core, wording = self._compose(wordings.PHRASE, wordings.PHRASE_HELD, relation)
+            question, (phrase,) = self._styled(core.replace("{p}", "\0"), [self._phrase(relation, subject)])
+            return question, phrase, wording
+        if deed and kind < 0.9:
+            core, wording = self._compose(wordings.DEED, wordings.DEED_HELD, relation)
+            core = core.replace("{v}", deed[1]).replace("{w}", deed[2])
+        elif relation in wordings.OWN and kind < 0.8:
+            core, wording = self._compose(wordings.OWN[relation], (), relation)
+        else:
+            core, wording = self._compose(wordings.OWNER, wordings.OWNER_HELD, relation)
+        article = "" if "{s}'s" in core else self._article(relation, subject)
+        question, (name,) = self._styled(core.replace("{r}", relation).replace("{s}", "\0"), [article + subject])
+        return question, f"{relation} of {name}", wording
 
     def _styled(self, wording: str, slots: list[str]) -> tuple[str, list[str]]:
         """Fill the slots (each a NUL) and type the question as some person would -> (question, the slots as typed)."""
@@ -269,6 +336,8 @@ class Generator:
         question = styled
         for slot in slots:
             question = question.replace("\0", slot, 1)
+        if quiet(question) != question:                        # the model sees it in small letters, and copies that
+            slots = [slot.lower() for slot in slots]
         return question, slots
 
     def _style(self, text: str) -> str:
@@ -283,15 +352,15 @@ class Generator:
         roll = self.rng.random()
         if roll < 0.10:
             text = text.rstrip("?.!")
-        elif roll < 0.16:
-            text = text.rstrip("?.!") + self.rng.choice([" ?", "??", "!", " please", ", please", ", thanks", " then?", " exactly?"])
+        elif roll < 0.13:
+            text = text.rstrip("?.!") + self.rng.choice([" ?", "??", "!"])
         return text
 
     # -- made-up names -------------------------------------------------------------------------------------------
 
     def _made_up_fact(self) -> tuple[str, str, str]:
         """A relation, a name that exists nowhere, and a value, which may be a name, a number or both."""
-        relation = self.rng.choice(sorted(self.special) if self.rng.random() < 0.6 else
+        relation = self.rng.choice(SPECIAL if self.rng.random() < 0.6 else
                                    [*ODD_RELATIONS, *sorted(self.by_relation)])
         while True:
             subject = self._name()
@@ -304,7 +373,7 @@ class Generator:
 
     def _name(self) -> str:
         """A made-up name of one to three words: syllables, English words, random letters, or a mixture."""
-        words = [self._word() for _ in range(self.rng.choice([1, 1, 2, 2, 3]))]
+        words = [self._word() for _ in range(self.rng.choice([1, 1, 1, 1, 2, 2, 2, 3]))]
         name = " ".join(words)
         if self.rng.random() < 0.04:
             name = name.replace(" ", "-")
@@ -314,18 +383,18 @@ class Generator:
         kind = self.rng.random()
         if kind < 0.45:
             word = "".join(self.rng.choice(SYLLABLES) for _ in range(self.rng.choice([1, 2, 2, 3, 3, 4])))
-        elif kind < 0.65:
+        elif kind < 0.75:
             word = self.rng.choice(self.words)
-        elif kind < 0.95:
-            word = "".join(self.rng.choice(string.ascii_lowercase) for _ in range(self.rng.randint(3, 9)))
+        elif kind < 0.96:
+            word = "".join(self.rng.choice(string.ascii_lowercase) for _ in range(self.rng.randint(3, 7)))
         else:
             return str(self.rng.randint(1, 999))
         return word[:1].upper() + word[1:]
 
 
 # How often each category is drawn for training.
-MIX = {"calc": 0.25, "fact": 0.17, "made_up": 0.22, "miss": 0.08, "two_step": 0.16, "error": 0.02, "small_talk": 0.07,
-       "refuse": 0.03}
+MIX = {"calc": 0.20, "fact": 0.14, "made_up": 0.18, "miss": 0.07, "two_step": 0.16, "error": 0.02, "small_talk": 0.16,
+       "refuse": 0.07}
 
 
 def draw(generator: Generator, count: int) -> list[Example]:

@@ -59,6 +59,9 @@ class BPE:
         if missing:
             raise ValueError(f"the vocabulary lacks {len(missing)} of the 256 single bytes, for example {missing[0]}")
         self.special = dict(special or {})
+        ids = list(self.special.values())
+        if len(set(ids)) != len(ids) or min(ids, default=len(tokens)) < len(tokens):
+            raise ValueError(f"special tokens need ids of their own, from {len(tokens)} on: {self.special}")
         self.pattern = pattern
         self.split = regex.compile(PATTERNS[pattern])
         self._special_text = {i: text.encode() for text, i in self.special.items()}

@@ -8,7 +8,6 @@ path holds either the old file whole or the new file whole.
 """
 
 import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,15 @@ def save_atomic(value: Any, path: str | Path) -> None:
     """torch.save that never leaves half a file behind. Raises OSError (a full disk, for instance) and cleans up."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             torch.save(value, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -61,10 +60,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[GPT, BPE
         raise ValueError(f"{path} is no checkpoint that can be read safely: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not of format {FORMAT!r}")
-    model = GPT(GPTConfig(**state["config"]))
-    model.load_state_dict(state["model"])
-    return model.to(device).eval(), BPE.from_state(state["tokenizer"]), \
-        {"stage": state["stage"], "training": state["training"]}
+    try:
+        model, bpe = GPT(GPTConfig(**state["config"])), BPE.from_state(state["tokenizer"])
+        model.load_state_dict(state["model"])
+        info = {"stage": state["stage"], "training": state["training"]}
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path} is a damaged checkpoint: {error!r}") from error
+    return model.to(device).eval(), bpe, info
 
 
 def pick_device(name: str = "auto") -> torch.device:

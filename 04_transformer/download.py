@@ -9,7 +9,6 @@ What it leaves out: parallel parts; hosts that need a login.
 
 import hashlib
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +78,8 @@ def fetch(name: str, local: str | Path | None = None) -> Path:
         try:
             return _download(url, path, source.sha256)
         except (OSError, ValueError) as error:
+            if path.is_file():                                 # another process fetched it meanwhile
+                return path
             problems.append(f"  {url}: {error}")
     raise ConnectionError(f"{name} could not be downloaded:\n" + "\n".join(problems) +
                           f"\nWith a copy on this machine, set {source.setting} to the folder that holds {Path(name).name}.")
@@ -86,36 +87,42 @@ def fetch(name: str, local: str | Path | None = None) -> Path:
 
 def _download(url: str, path: Path, sha256: str) -> Path:
     """One file from one address, resumed if it was begun. Raises OSError or ValueError."""
-    import httpx
-    from tqdm import tqdm
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
+    while True:
+        resumed = _receive(url, partial)
+        found = sha256_of(partial)
+        if found == sha256:
+            os.replace(partial, path)
+            return path
+        partial.unlink()
+        if not resumed:                                        # else its beginning was bad, another host's perhaps: again
+            raise ValueError(f"sha256 {found} where {sha256} was expected; the download is thrown away")
+
+
+def _receive(url: str, partial: Path) -> bool:
+    """Get what is missing of a partial file; whether there was a beginning to go on from. Raises OSError."""
+    import httpx
+    from tqdm import tqdm
     have = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    # Not compressed: a place in the file and a place in what is sent must be the same.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     timeout = httpx.Timeout(30.0, connect=DECIDE)
     try:
         with httpx.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
-            if response.status_code == 416:                    # nothing left to send
-                pass
-            elif response.status_code not in (200, 206):
+            if response.status_code == 416 and have:           # nothing left to send
+                return True
+            if response.status_code not in (200, 206):
                 raise OSError(f"the host answered {response.status_code}")
-            else:
-                appending = response.status_code == 206
-                left = int(response.headers.get("content-length", 0))
-                with open(partial, "ab" if appending else "wb") as file, \
-                        tqdm(total=left or None, unit="B", unit_scale=True, desc=path.name) as bar:
-                    for chunk in response.iter_bytes(1 << 20):
-                        file.write(chunk)
-                        bar.update(len(chunk))
+            appending = response.status_code == 206
+            if appending and not response.headers.get("content-range", "").startswith(f"bytes {have}-"):
+                raise OSError(f"the host sent another part of the file than bytes {have} and up")
+            left = int(response.headers.get("content-length", 0))
+            with open(partial, "ab" if appending else "wb") as file, \
+                    tqdm(total=left or None, unit="B", unit_scale=True, desc=partial.stem) as bar:
+                for chunk in response.iter_bytes():            # as it comes: all that arrived before a break is kept
+                    file.write(chunk)
+                    bar.update(len(chunk))
+            return appending and have > 0
     except httpx.HTTPError as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
-    if (found := sha256_of(partial)) != sha256:
-        partial.unlink()
-        raise ValueError(f"sha256 {found} where {sha256} was expected; the download is thrown away")
-    for _ in range(3):                                         # another process may be renaming its own copy
-        try:
-            os.replace(partial, path)
-            break
-        except FileNotFoundError:
-            time.sleep(0.1)
-    return path

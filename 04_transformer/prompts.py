@@ -38,11 +38,29 @@ def one_line(text: str) -> str:
     return " ".join(printable.split())
 
 
+def quiet(text: str) -> str:
+    """A question typed in capitals throughout, in small letters: "WHO WROTE HAMLET?" -> "who wrote hamlet?".
+
+    The tools do not mind the case, and a small vocabulary has hardly a word in capitals. One short word, such as a
+    name of letters, stays as it is.
+    """
+    return text.lower() if text.isupper() and sum(c.isalpha() for c in text) >= 8 else text
+
+
+def _after(word: str, text: str) -> str:
+    """The word that opens a line, and text from outside behind it.
+
+    Without text there is no space either: it would be cut into tokens together with the line's end or apart from it,
+    depending on whether another line follows, and the served prompt would not be the one that was trained on.
+    """
+    return f"{word} {one_line(text)}".rstrip()
+
+
 def chat_trace(question: str, answer: str | None = None) -> list[Segment]:
     """A chat exchange; without an answer it is the prompt that asks for one."""
-    segments = [(f"Q: {one_line(question)}\nA:", False)]
+    segments = [(_after("Q:", quiet(question)) + "\nA:", False)]
     if answer is not None:
-        segments.append((f" {one_line(answer)}{END_OF_TEXT}", True))
+        segments.append((_after("", answer) + END_OF_TEXT, True))
     return segments
 
 
@@ -52,14 +70,14 @@ def agent_trace(question: str, rounds: Sequence[Round] = (), answer: str | None 
 
     thought: reasoning before the answer, where there is any.
     """
-    segments: list[Segment] = [(f"Q: {one_line(question)}\n", False)]
+    segments: list[Segment] = [(_after("Q:", quiet(question)) + "\n", False)]
     for r in rounds:
-        thinking = f"THOUGHT: {one_line(r.thought)}\n" if r.thought else ""
-        segments.append((f"{thinking}ACTION: {one_line(r.call)}\n{OBSERVATION}", True))
-        segments.append((f" {one_line(r.observation)}\n", False))
+        thinking = _after("THOUGHT:", r.thought) + "\n" if r.thought else ""
+        segments.append((thinking + _after("ACTION:", r.call) + f"\n{OBSERVATION}", True))
+        segments.append((_after("", r.observation) + "\n", False))
     if answer is not None:
-        thinking = f"THOUGHT: {one_line(thought)}\n" if thought else ""
-        segments.append((f"{thinking}ANSWER: {one_line(answer)}{END_OF_TEXT}", True))
+        thinking = _after("THOUGHT:", thought) + "\n" if thought else ""
+        segments.append((thinking + _after("ANSWER:", answer) + END_OF_TEXT, True))
     return segments
 
 

@@ -21,14 +21,15 @@ def sample(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: floa
     """
     if temperature == 0:
         return int(logits.argmax())
-    logits = logits.float() / temperature
+    logits = (logits.float() - logits.max()) / temperature     # at most 0: no temperature is too low
     ordered, ids = logits.sort(descending=True)                # (V,)
     kept = torch.ones_like(ordered, dtype=torch.bool)
     if top_k:
         kept[top_k:] = False
     if top_p < 1:
         before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-        kept &= before < top_p                                 # the first one is always kept
+        kept &= before < top_p
+        kept[0] = True                                         # also with top_p = 0
     probabilities = ordered.masked_fill(~kept, -torch.inf).softmax(-1)
     return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
 
@@ -37,14 +38,17 @@ def generate(model: GPT, bpe: BPE, ids: list[int], max_tokens: int = 100, temper
              top_p: float = 1.0, seed: int | None = None, stop_at_end: bool = False) -> str:
     """Continue token ids and return all of the text.
 
-    The context slides when it is full: the oldest half is dropped and the rest computed again.
+    The context slides when it is full: the oldest half is dropped and the rest computed again. Raises ValueError when
+    there is nothing to continue.
     """
+    if not ids:
+        raise ValueError("there is no token to continue; give the text a beginning")
     device, block = model.wte.weight.device, model.config.block_size
     rng = torch.Generator().manual_seed(seed) if seed is not None else None
     ids, cache, new = list(ids), None, list(ids)[-block:]
     for _ in range(max_tokens):
         if cache and cache[0][0].size(2) + len(new) > block:
-            cache, new = None, ids[-(block // 2):]
+            cache, new = None, ids[-max(1, block // 2):]
         logits, cache = model.step(torch.tensor([new], device=device), cache)
         token = sample(logits[0, -1].cpu(), temperature, top_k, top_p, rng)
         if stop_at_end and token == bpe.end_of_text:

@@ -1,5 +1,7 @@
 """The presets of the stack: one vocabulary, one model shape and one recipe for each stage, under one name.
 
+Use:         PRESETS["tiny"].config
+
 tiny          our own vocabulary and corpus, about 1 M parameters: minutes on two CPU cores, no network
 shakespeare   GPT-2's vocabulary and Tiny Shakespeare, 7.24 M parameters: the published experiment
 """
@@ -25,7 +27,7 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(
-        "bundled", GPTConfig(vocab_size=1024, block_size=256, n_layer=3, n_head=4, n_embd=128), 12,
+        "bundled", GPTConfig(vocab_size=1024, block_size=256, n_layer=3, n_head=2, n_embd=128), 12,
         Recipe(steps=150, eval_every=75)),
     "shakespeare": Preset(
         "gpt2", GPTConfig(vocab_size=50257, block_size=128, n_layer=4, n_head=4, n_embd=128), 32,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tokenizer
 import wordings
-from prompts import Round, Segment, agent_trace, quiet
+from prompts import Round, Segment, agent_trace, prompt_text, quiet
 from tools import NOTHING_FOUND, Knowledge, calc, read_facts, run_tool
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -44,7 +44,7 @@ THE_TEN = [
 TEN_FACTS = {("capital", "france"), ("author", "hamlet"), ("symbol", "gold"), ("speed", "light"),
              ("longest river", "africa"), ("capital", "mongolia")}
 TEN_PAIRS = {("23", "47"), ("8", "7")}
-TEN_NUMBERS = {"1234", "5678"}
+TEN_NUMBERS = r"(?<!\d)(1234|5678)(?!\d)"
 TEN_SAYS = {"how are you today"}
 
 CALC_THOUGHT = "I calculate this."
@@ -108,12 +108,30 @@ def read_refusals(path: Path = REFUSALS) -> tuple[str, ...]:
     return tuple(line for line in lines if line.strip() and not line.startswith("#"))
 
 
-def held_out_says(says: Sequence[str]) -> set[str]:
-    """The wordings of a list that training never sees: one in six of those whose words all stand in three other wordings of
-    the list too (so what is asked is a new sentence, not a new word), and the one of the ten."""
+def core(say: str) -> str:
+    """A wording of small talk without what people put around it: "Hey, how are you today?" -> "how are you"."""
+    text = plain(say)
+    while True:
+        shorter = text
+        for opener in PLAIN_OPENERS:
+            shorter = shorter.removeprefix(opener + " ")
+        for closer in PLAIN_CLOSERS:
+            shorter = shorter.removesuffix(" " + closer)
+        if shorter == text:
+            return text
+        text = shorter
+
+
+PLAIN_OPENERS = sorted({plain(opener) for opener in wordings.OPENERS} - {""})
+PLAIN_CLOSERS = sorted({plain(closer) for closer in wordings.CLOSERS} - {""})
+
+
+def held_out_cores(says: Sequence[str]) -> set[str]:
+    """The cores that training never sees: one in six of those whose words all stand in three other wordings of the list
+    too (so what is asked is a new sentence, not a new word), and the one of the ten."""
     words = Counter(word for say in says for word in set(plain(say).split()))
-    known = [say for say in says if all(words[word] > 3 for word in plain(say).split())]
-    return {say for say in says if plain(say) in TEN_SAYS or say in known and held_out("say", plain(say), share=6)}
+    cores = {core(say) for say in says if all(words[word] > 3 for word in plain(say).split())}
+    return {c for c in cores if held_out("say", c, share=6)} | {core(say) for say in TEN_SAYS}
 
 
 @cache
@@ -156,13 +174,18 @@ class Generator:
             self.by_relation.setdefault(fact[0], []).append(fact)
         self.numeric = [f for f in self.facts if re.fullmatch(r"\d+( [a-z/]+)?", f[2])]
         self.words = corpus_words()
+        lists = [says for _, says in read_smalltalk().values()] + [read_refusals()]
+        held = set().union(*map(held_out_cores, lists))
         self.small = [(intent, say, answer) for intent, (answer, says) in read_smalltalk().items()
-                      for say in says if (say in held_out_says(says)) == self.held_out]
-        self.refusals = [say for say in read_refusals() if (say in held_out_says(read_refusals())) == self.held_out]
+                      for say in says if (core(say) in held) == self.held_out]
+        self.refusals = [say for say in read_refusals() if (core(say) in held) == self.held_out]
 
     def trace(self, category: str) -> Example:
-        """One example of a category (one of CATEGORIES)."""
-        return getattr(self, "_" + category)()
+        """One example of a category (one of CATEGORIES). None for training holds a number of the ten."""
+        while True:
+            example = getattr(self, "_" + category)()
+            if self.held_out or not re.search(TEN_NUMBERS, prompt_text(example.segments())):
+                return example
 
     # -- numbers -------------------------------------------------------------------------------------------------
 
@@ -182,9 +205,7 @@ class Generator:
         """Two numbers whose pair belongs to this split."""
         while True:
             a, b = self._number(), self._number(least=1)
-            if (a, b) in TEN_PAIRS or {a, b} & TEN_NUMBERS:
-                continue
-            if self._mine(a, b):
+            if (a, b) not in TEN_PAIRS and self._mine(a, b):
                 return a, b
 
     def _compose(self, cores: Sequence[str], held: Sequence[str], relation: str = "") -> tuple[str, str]:
@@ -194,7 +215,7 @@ class Generator:
             opener, closer = self.rng.choice(wordings.OPENERS), self.rng.choice(wordings.CLOSERS)
             text = core.rstrip("?.")
             wording = opener + (core[:1].lower() if opener and not core.startswith("I ") else core[:1]) + text[1:] + closer
-            out = core in held or held_out(wording, relation, share=5) or held_out(core, relation, share=8)
+            out = core in held or held_out(wording, relation, share=5) or held_out(text, relation, share=8)
             if out == self.held_out:
                 return wording + core[len(text):], f"{wording} [{relation}]"
 
@@ -204,11 +225,10 @@ class Generator:
         a, b = self._pair()
         sign = self.rng.choice("++--**/")
         if self.rng.random() < 0.08:                           # three numbers, written with signs
-            c, more = self._number(least=1), self.rng.choice("+-*")
-            if c not in TEN_NUMBERS:
-                frame, wording = self._compose(wordings.SUM, wordings.SUM_HELD, f"{sign}{more}")
-                expression = f"{a} {sign} {b} {more} {c}"
-                return self._sum("calc", self._style(frame.format(p=expression)), expression, wording, (a, b))
+            c, more = str(self.rng.randint(1, 999)), self.rng.choice("+-*")
+            frame, wording = self._compose(wordings.SUM, wordings.SUM_HELD, f"{sign}{more}")
+            expression = f"{a} {sign} {b} {more} {c}"
+            return self._sum("calc", self._style(frame.format(p=expression)), expression, wording, (a, b))
         question, wording = self._sum_question(sign, a, b)
         return self._sum("calc", question, f"{a} {sign} {b}", wording, (a, b))
 
@@ -229,7 +249,8 @@ class Generator:
 
     def _error(self) -> Example:
         """A sum that the calculator refuses: division by zero."""
-        a = self._pair()[0]
+        while not self._mine(a := self._number(), "0"):
+            pass
         question, wording = self._sum_question("/", a, "0")
         return self._sum("error", question, f"{a} / 0", wording, (a, "0"))
 
@@ -290,8 +311,6 @@ class Generator:
 
     def _padded(self, say: str) -> str:
         """Small talk as people lead into it or trail off."""
-        if self.rng.random() < 0.7:
-            return say
         opener, closer, ends = self.rng.choice(wordings.OPENERS), self.rng.choice(wordings.CLOSERS), say.rstrip("?.! ")
         return opener + (ends[:1].lower() if opener else ends[:1]) + ends[1:] + closer + say[len(ends):] if ends else say
 
@@ -372,7 +391,13 @@ class Generator:
         return relation, subject, value
 
     def _name(self) -> str:
-        """A made-up name of one to three words: syllables, English words, random letters, or a mixture."""
+        """A made-up name of one to three words (syllables, English words, random letters, or a mixture), or a title."""
+        if self.rng.random() < 0.15:
+            words = self.rng.choices(self.words, k=self.rng.choice([1, 2, 2, 3]))
+            links = [self.rng.choice([" of the ", " and the ", " of ", " in the ", " and ", " to "]), *[" "] * 3]
+            title = "".join(word.capitalize() + link for word, link in zip(words, links, strict=False)).strip()
+            title = title.removesuffix(" of the").removesuffix(" of").removesuffix(" and the").removesuffix(" and")
+            return self.rng.choice(["The ", "A ", "", ""]) + title.removesuffix(" in the").removesuffix(" to")
         words = [self._word() for _ in range(self.rng.choice([1, 1, 1, 1, 2, 2, 2, 3]))]
         name = " ".join(words)
         if self.rng.random() < 0.04:
@@ -385,7 +410,7 @@ class Generator:
             word = "".join(self.rng.choice(SYLLABLES) for _ in range(self.rng.choice([1, 2, 2, 3, 3, 4])))
         elif kind < 0.75:
             word = self.rng.choice(self.words)
-        elif kind < 0.96:
+        elif kind < 0.95:
             word = "".join(self.rng.choice(string.ascii_lowercase) for _ in range(self.rng.randint(3, 7)))
         else:
             return str(self.rng.randint(1, 999))
@@ -393,8 +418,8 @@ class Generator:
 
 
 # How often each category is drawn for training.
-MIX = {"calc": 0.20, "fact": 0.14, "made_up": 0.18, "miss": 0.07, "two_step": 0.16, "error": 0.02, "small_talk": 0.16,
-       "refuse": 0.07}
+MIX = {"calc": 0.19, "fact": 0.14, "made_up": 0.17, "miss": 0.06, "two_step": 0.15, "error": 0.02, "small_talk": 0.19,
+       "refuse": 0.08}
 
 
 def draw(generator: Generator, count: int) -> list[Example]:

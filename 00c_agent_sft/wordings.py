@@ -1,5 +1,7 @@
 """How people ask: the parts from which traces.py composes its questions.
 
+Use:         traces.Generator draws from these lists; python build_data.py --show 20 shows what comes out
+
 A question is an opener, a core and a closer: "Excuse me, " + "what is the capital of {s}?" + " please". Training and
 evaluation share the parts but not what is made of them:
  - one composed wording in five, chosen by a hash of its text, is held out, and so is one pair in eight of a core and a
@@ -9,11 +11,11 @@ evaluation share the parts but not what is made of them:
 Slots: {p} a noun phrase such as "capital of France"; {s} its subject, {r} its relation; {a} and {b} numbers; {n} a number.
 """
 
-OPENERS = ["", "", "", "", "", "", "", "", "", "Hello, ", "Hi, ", "Hey, ", "Please, ", "So, ", "Excuse me, ", "Quick question: ",
-           "Tell me, ", "My teacher asks: ", "One more: ", "And ", "Okay, ", "Good morning. ", "I have a question: ", "Listen, ",
-           "Dear agent, ", "Can you help? ", "Now, ", "Well, ", "Hi there! ", "Another one: ", "Help me: ", "Thanks. ", "Next: "]
-CLOSERS = ["", "", "", "", "", "", "", "", "", "", "", " please", ", please", " exactly", " then", ", thanks", " for me", " if you know",
-           " right now", " again", " by the way", ", my friend", ", agent", " today", " really", " in fact", ", thank you", " once more"]
+OPENERS = [*[""] * 40, "Hello, ", "Hi, ", "Hey, ", "Please, ", "So, ", "Excuse me, ", "Quick question: ", "Tell me, ", "And ", "Okay, ",
+           "Good morning. ", "I have a question: ", "Can you help? ", "Now, ", "Well, ", "Hi there! ", "Another one: ", "Help me: ",
+           "Thanks. ", "Next: "]
+CLOSERS = [*[""] * 30, " please", ", please", " exactly", " then", ", thanks", " for me", " if you know", " right now", " again",
+           ", my friend", ", agent", " today", ", thank you"]
 
 # Around a whole phrase: the action repeats the phrase as it stands.
 PHRASE = [

@@ -15,7 +15,7 @@ What it leaves out: memory of earlier questions.
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from client import ModelServerError, stream
 from prompts import OBSERVATION, Round, agent_trace, one_line, prompt_text
@@ -88,7 +88,7 @@ class Spans:
 
 
 async def run(query: str, *, model_url: str, request_id: str | None = None, temperature: float = 0.0,
-              tools: dict | None = None) -> AsyncIterator[dict]:
+              tools: dict | None = None) -> AsyncGenerator[dict]:
     """Answer one question; yields events as they happen, the last is always {"type": "done"}.
 
     tools: name -> function of one text; the default has calc and lookup. Closing the iterator stops the generation.

@@ -16,6 +16,7 @@ import operator
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -31,22 +32,35 @@ class ToolError(Exception):
 
 # -- calc ------------------------------------------------------------------------------------------------------------
 
+def _power(base: Fraction, exponent: Fraction) -> Fraction:
+    """base ** exponent: exact where the result is short, else in floating point, whose cost does not grow."""
+    digits = abs(exponent) * math.log10(max(abs(base.numerator), base.denominator))
+    if exponent.denominator == 1 and digits <= MAX_DIGITS:
+        return base**exponent.numerator
+    value = float(base) ** float(exponent)
+    if isinstance(value, complex):
+        raise ToolError("that has no real value")
+    return Fraction(value)
+
+
 BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-          ast.Mod: operator.mod, ast.Pow: operator.pow}
+          ast.Mod: operator.mod, ast.Pow: _power}
 UNARY = {ast.USub: operator.neg, ast.UAdd: operator.pos}
 
 
 def calc(expression: str) -> str:
     """The value of an arithmetic expression: + - * / % **, brackets, numbers. "1234 + 5678" -> "6912".
 
-    Whole results are exact; others are rounded to six decimals. Raises ToolError for anything else, for division by
-    zero, and for numbers of more than MAX_DIGITS digits (found before the work is done, so time is bounded too).
+    It calculates with fractions, so 0.3 % 0.1 is 0 and whole results are exact; others are rounded to six decimals.
+    Raises ToolError for anything else, for division by zero, and for numbers of more than MAX_DIGITS digits (powers are
+    checked before the work is done, so time is bounded too).
     """
     if len(expression) > MAX_EXPRESSION:
         raise ToolError(f"the expression is longer than {MAX_EXPRESSION} characters")
-    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", expression.strip())                 # 1,234,567 -> 1234567
+    thousands = r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\w,])"                             # 1,234,567 but not 12,34
+    plain = re.sub(thousands, lambda number: number[0].replace(",", ""), expression.strip())
     plain = plain.replace("^", "**").replace("\u00d7", "*").replace("\u00f7", "/").replace("\u2212", "-")
-    plain = re.sub(r"(?<![\d.])0+(?=\d)", "", plain)                                   # 007 -> 7, as people mean it
+    plain = re.sub(r"(?<![\w.])0+(?=\d)", "", plain)                                   # 007 -> 7, as people mean it
     try:
         tree = ast.parse(plain, mode="eval")
         return _show(_value(tree.body))
@@ -60,39 +74,29 @@ def calc(expression: str) -> str:
         raise ToolError("the number is too large") from None
 
 
-def _value(node: ast.expr) -> int | float:
+def _value(node: ast.expr) -> Fraction:
     """The value of one node of the syntax tree; only numbers and the operators above exist."""
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return _bounded(node.value)
+        if node.value == math.inf:                             # 1e999
+            raise ToolError("the number is too large")
+        return _bounded(Fraction(str(node.value)))             # 0.1 is a tenth, not the float nearest to it
     if isinstance(node, ast.UnaryOp) and type(node.op) in UNARY:
         return UNARY[type(node.op)](_value(node.operand))
     if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
-        left, right = _value(node.left), _value(node.right)
-        if isinstance(node.op, ast.Pow):
-            if right != 0 and abs(right) * math.log10(max(abs(left), 2)) > MAX_DIGITS:
-                raise ToolError("the number is too large")
-        if isinstance(node.op, ast.Div) and isinstance(left, int) and isinstance(right, int) and right:
-            return left // right if left % right == 0 else left / right
-        value = BINARY[type(node.op)](left, right)
-        if isinstance(value, complex):
-            raise ToolError("that has no real value")
-        return _bounded(value)
+        return _bounded(BINARY[type(node.op)](_value(node.left), _value(node.right)))
     raise ToolError("that is no sum that I can read")
 
 
-def _bounded(value: int | float) -> int | float:
-    if abs(value) >= 10**MAX_DIGITS or value != value:
+def _bounded(value: Fraction) -> Fraction:
+    if abs(value) >= 10**MAX_DIGITS:
         raise ToolError("the number is too large")
     return value
 
 
-def _show(value: int | float) -> str:
-    if isinstance(value, float) and abs(value) < 1e15:
-        value = round(value, 6)
-        if value == int(value):
-            return str(int(value))
-        return f"{value:.6f}".rstrip("0")
-    return str(int(value))
+def _show(value: Fraction) -> str:
+    millionths = round(value * 10**6)
+    whole, rest = divmod(abs(millionths), 10**6)
+    return ("-" if millionths < 0 else "") + f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
 
 
 # -- lookup ----------------------------------------------------------------------------------------------------------
@@ -107,8 +111,8 @@ def normalise(query: str) -> str:
 
     "The  Capital of the Gambia?" -> "capital of gambia"
     """
-    words = re.sub(r"[^\w\s'+-]", " ", query.lower().replace("\u2019", "'")).split()
-    return " ".join("of" if word in _LINKS else word.strip("'-") for word in words if word not in _DROPPED).strip()
+    words = [word.strip("'-") for word in re.sub(r"[^\w\s'+-]", " ", query.lower().replace("\u2019", "'")).split()]
+    return " ".join("of" if word in _LINKS else word for word in words if word and word not in _DROPPED)
 
 
 class Knowledge:
@@ -135,9 +139,10 @@ class Knowledge:
                     return subjects[name]
         for relation, subject in cuts:
             near = relation if relation in self.facts else _only_close(relation, self.facts)
-            name = _only_close(subject, self.facts[near]) if near and subject not in self.facts[near] else subject
-            if near and name:
-                return self.facts[near][name]
+            subjects = self.facts[near] if near else {}
+            known = [name for name in (subject, self.aliases.get(subject)) if name in subjects]
+            if name := known[0] if known else _only_close(subject, subjects):
+                return subjects[name]
         return NOTHING_FOUND
 
 

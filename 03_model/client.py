@@ -9,7 +9,7 @@ What it leaves out: retries (the caller knows better whether to ask again).
 import argparse
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import httpx
 
@@ -21,16 +21,18 @@ class ModelServerError(Exception):
 
 
 async def stream(url: str, prompt: str, *, request_id: str | None = None, client: httpx.AsyncClient | None = None,
-                 **options) -> AsyncIterator[dict]:
+                 **options) -> AsyncGenerator[dict]:
     """Events of POST /generate: {"token": ...} several times, then {"done": true, ...}.
 
     options: max_tokens, temperature, top_k, top_p, stop, seed, logprobs. Closing the iterator closes the connection,
     which stops the generation. client: reuse a connection pool. Raises ModelServerError.
     """
     headers = {"X-Request-Id": request_id} if request_id else {}
-    own = client or httpx.AsyncClient(timeout=httpx.Timeout(120, connect=5))
+    here = any(f"//{host}" in url for host in ("127.0.0.1", "localhost", "[::1]"))     # no proxy leads to this machine
+    own = client or httpx.AsyncClient(timeout=httpx.Timeout(120, connect=5), trust_env=not here)
     try:
-        async with own.stream("POST", f"{url}/generate", json={"prompt": prompt, **options}, headers=headers) as response:
+        async with own.stream("POST", f"{url.rstrip('/')}/generate", json={"prompt": prompt, **options},
+                              headers=headers) as response:
             if response.status_code != 200:
                 await response.aread()
                 raise ModelServerError(_reason(response))
@@ -41,8 +43,11 @@ async def stream(url: str, prompt: str, *, request_id: str | None = None, client
                     if event.get("done"):
                         return
         raise ModelServerError(f"the model server at {url} broke off in the middle of its answer")
-    except httpx.ConnectError:
+    except (httpx.ConnectError, httpx.ConnectTimeout):
         raise ModelServerError(f"the model server at {url} does not answer; start it with  make demo") from None
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise ModelServerError(f"{url!r} is no address of a model server ({error}); expected one such as "
+                               f"{DEFAULT_URL}") from None
     except httpx.HTTPError as error:
         raise ModelServerError(f"the model server at {url} broke off: {type(error).__name__}") from error
     finally:
@@ -56,7 +61,9 @@ def _reason(response: httpx.Response) -> str:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         detail = response.text[:200]
-    return detail if isinstance(detail, str) else f"the request was refused: {detail}"
+    if response.status_code in (400, 422) and isinstance(detail, str):
+        return detail
+    return f"the model server at {response.url} answered with status {response.status_code}: {detail}"
 
 
 async def _print_stream(args: argparse.Namespace) -> None:

@@ -63,17 +63,20 @@ class StopFilter:
     """Holds back text that may be the beginning of a stop text, so that no part of one is ever sent."""
 
     def __init__(self, stops: tuple[str, ...]):
-        self.stops = stops
+        self.stops = tuple(stop for stop in stops if stop)     # an empty one would stand at the start of every text
         self.held = ""
         self.met: str | None = None
 
     def push(self, text: str) -> str:
-        """Text that is safe to send now. Once a stop text is found, met names it and nothing more comes."""
+        """Text that is safe to send now. Once a stop text is found, met names it and nothing more comes.
+
+        The stop text that is complete first counts (the longest of those), so where the text was cut does not matter.
+        """
         self.held += text
-        found = [(self.held.find(stop), stop) for stop in self.stops if stop in self.held]
+        found = [(self.held.find(stop) + len(stop), -len(stop), stop) for stop in self.stops if stop in self.held]
         if found:
-            at, self.met = min(found)
-            safe, self.held = self.held[:at], ""
+            end, _, self.met = min(found)
+            safe, self.held = self.held[: end - len(self.met)], ""
             return safe
         keep = max((n for stop in self.stops for n in range(1, len(stop)) if self.held.endswith(stop[:n])), default=0)
         cut = len(self.held) - keep
@@ -92,6 +95,7 @@ class Engine:
     def __init__(self, model: GPT, bpe: BPE, info: dict | None = None):
         self.model, self.bpe, self.info = model.eval(), bpe, info or {}
         self.device = model.wte.weight.device
+        self._longest = max(map(len, bpe.tokens))              # bytes of the longest token
         self._lock = threading.Lock()
 
     @classmethod
@@ -101,8 +105,11 @@ class Engine:
 
     def prepare(self, request: Request) -> list[int]:
         """The prompt's token ids. Raises BadRequest if the request cannot be served."""
-        ids = self.bpe.encode(request.prompt)                  # special tokens in a prompt are ordinary text
         block = self.model.config.block_size
+        if len(request.prompt) >= block * self._longest:       # found without the work of encoding it
+            raise BadRequest(f"the prompt is too long: {len(request.prompt)} characters, more than {block} tokens, which "
+                             "is all that this model sees; shorten it")
+        ids = self.bpe.encode(request.prompt)                  # special tokens in a prompt are ordinary text
         if not ids:
             raise BadRequest("the prompt is empty")
         if len(ids) >= block:
@@ -112,9 +119,15 @@ class Engine:
         return ids
 
     @torch.no_grad()
-    def generate(self, request: Request, cancelled: threading.Event | None = None) -> Iterator[Piece | Finished]:
-        """Pieces of the answer, then one Finished. Setting cancelled stops it before the next token."""
-        arrived = time.perf_counter()
+    def generate(self, request: Request, cancelled: threading.Event | None = None,
+                 arrived: float | None = None) -> Iterator[Piece | Finished]:
+        """Pieces of the answer, then one Finished. Setting cancelled stops it before the next token.
+
+        arrived: when the request came in (time.perf_counter), where it has waited already.
+        """
+        arrived = time.perf_counter() if arrived is None else arrived
+        # Colder than a millionth is greedy: dividing logits by less, or keeping less, leaves float32's range.
+        temperature, top_p = request.temperature if request.temperature > 1e-6 else 0.0, max(request.top_p, 1e-6)
         ids = self.prepare(request)
         most = min(request.max_tokens, self.model.config.block_size - len(ids))
         rng = torch.Generator().manual_seed(request.seed) if request.seed is not None else None
@@ -131,7 +144,7 @@ class Engine:
                 last = logits[0, -1].float().cpu()             # (V,)
             if made == 0:
                 prefilled = time.perf_counter()
-            token = sample(last, request.temperature, request.top_k, request.top_p, rng)
+            token = sample(last, temperature, request.top_k, top_p, rng)
             made += 1
             if token == self.bpe.end_of_text:
                 reason = "stop"

@@ -11,11 +11,15 @@ What it leaves out: several answers at once (n > 1), tools, images, penalties.
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from fastapi import APIRouter, HTTPException
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from sse_starlette.sse import EventSourceResponse
+from starlette.requests import Request as HTTPRequest
+from starlette.responses import Response
 
 from engine import BadRequest, Engine, Finished, Piece, Request
 from prompts import chat_trace, prompt_text
@@ -38,7 +42,7 @@ class Body(BaseModel):
     temperature: float = Field(0.7, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     stop: list[str] | str | None = None
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stream: bool = False
 
     def request(self, prompt: str) -> Request:
@@ -65,7 +69,19 @@ class ChatBody(Body):
         return prompt_text(chat_trace(self.messages[0].content))
 
 
-def router(engine: Engine, stream: Callable[[Request], AsyncIterator[Piece | Finished]]) -> APIRouter:
+async def begin_at_text(events: AsyncGenerator[Piece | Finished]) -> AsyncGenerator[Piece | Finished]:
+    """The events without the white space before the first word, which stands between "A:" and the answer."""
+    begun = False
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Piece) and not begun:
+                event = Piece(event.text.lstrip(), event.tokens)
+                begun = bool(event.text)
+            if begun or isinstance(event, Finished):
+                yield event
+
+
+def router(engine: Engine, stream: Callable[[Request], AsyncGenerator[Piece | Finished]]) -> APIRouter:
     """The three routes over one engine; stream(request) gives its events."""
     routes = APIRouter(prefix="/v1")
     started = int(time.time())
@@ -75,14 +91,14 @@ def router(engine: Engine, stream: Callable[[Request], AsyncIterator[Piece | Fin
         return {"object": "list", "data": [{"id": MODEL_NAME, "object": "model", "created": started, "owned_by": "you"}]}
 
     @routes.post("/completions")
-    async def completions(body: CompletionBody):
+    async def completions(body: CompletionBody, http: HTTPRequest):
         def choice(text: str, reason: str | None) -> dict:
             return {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
 
-        return await answer(body, body.prompt, "cmpl", "text_completion", "text_completion", choice, choice)
+        return await answer(body, http, body.prompt, "cmpl", "text_completion", "text_completion", choice, choice)
 
     @routes.post("/chat/completions")
-    async def chat(body: ChatBody):
+    async def chat(body: ChatBody, http: HTTPRequest):
         def whole(text: str, reason: str | None) -> dict:
             return {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason, "logprobs": None}
 
@@ -93,28 +109,32 @@ def router(engine: Engine, stream: Callable[[Request], AsyncIterator[Piece | Fin
             prompt = body.prompt()
         except BadRequest as error:
             raise HTTPException(400, str(error)) from None
-        return await answer(body, prompt, "chatcmpl", "chat.completion", "chat.completion.chunk", whole, chunk)
+        return await answer(body, http, prompt, "chatcmpl", "chat.completion", "chat.completion.chunk", whole, chunk)
 
-    async def answer(body: Body, prompt: str, prefix: str, kind: str, chunk_kind: str, whole: Callable, chunk: Callable):
+    async def answer(body: Body, http: HTTPRequest, prompt: str, prefix: str, kind: str, chunk_kind: str,
+                     whole: Callable, chunk: Callable):
         request = body.request(prompt)
         try:
-            engine.prepare(request)
+            await run_in_threadpool(engine.prepare, request)   # a long prompt must not hold up the event loop
         except BadRequest as error:
             raise HTTPException(400, str(error)) from None
+        said = begin_at_text(stream(request)) if prefix == "chatcmpl" else stream(request)
         head = {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": MODEL_NAME}
 
         if not body.stream:
             text = ""
-            async for event in stream(request):
-                if isinstance(event, Piece):
+            async with aclosing(said):
+                async for event in said:
+                    if isinstance(event, Finished):
+                        usage = {"prompt_tokens": event.prompt_tokens, "completion_tokens": event.completion_tokens,
+                                 "total_tokens": event.prompt_tokens + event.completion_tokens}
+                        return {**head, "object": kind, "choices": [whole(text, event.reason)], "usage": usage}
                     text += event.text
-                else:
-                    usage = {"prompt_tokens": event.prompt_tokens, "completion_tokens": event.completion_tokens,
-                             "total_tokens": event.prompt_tokens + event.completion_tokens}
-                    return {**head, "object": kind, "choices": [whole(text.strip(), event.reason)], "usage": usage}
+                    if await http.is_disconnected():           # nobody waits for the rest
+                        return Response(status_code=499)
 
-        async def events() -> AsyncIterator[dict]:
-            async for event in stream(request):
+        async def events() -> AsyncGenerator[dict]:
+            async for event in said:
                 made = chunk(event.text, None) if isinstance(event, Piece) else chunk("", event.reason)
                 yield {"data": json.dumps({**head, "object": chunk_kind, "choices": [made]})}
             yield {"data": "[DONE]"}

@@ -13,18 +13,25 @@ What it leaves out: batching, authentication, more than one model.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import threading
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import torch
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sse_starlette.sse import EventSourceResponse
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 from engine import BadRequest, Engine, Finished, Piece, Request
 
@@ -41,7 +48,7 @@ class GenerateBody(BaseModel):
     top_k: int = Field(0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     stop: list[str] | str = Field(default_factory=list)
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     logprobs: int = Field(0, ge=0, le=20)
 
     def request(self) -> Request:
@@ -51,18 +58,18 @@ class GenerateBody(BaseModel):
                        tuple(stop for stop in stops if stop), self.seed, self.logprobs)
 
 
-async def stream(engine: Engine, request: Request, places: asyncio.Semaphore) -> AsyncIterator[Piece | Finished]:
+async def stream(engine: Engine, request: Request, places: asyncio.Semaphore) -> AsyncGenerator[Piece | Finished]:
     """The engine's events on the event loop; the work is done by a thread.
 
     When the consumer stops listening (its task is cancelled or the iterator is closed), the thread stops too.
     """
-    loop = asyncio.get_running_loop()
+    loop, arrived = asyncio.get_running_loop(), time.perf_counter()
     events: asyncio.Queue = asyncio.Queue()
     cancelled = threading.Event()
 
     def work() -> None:
         try:
-            for event in engine.generate(request, cancelled):
+            for event in engine.generate(request, cancelled, arrived):
                 loop.call_soon_threadsafe(events.put_nowait, event)
         except Exception as error:
             loop.call_soon_threadsafe(events.put_nowait, error)
@@ -89,6 +96,21 @@ def make_app(engine: Engine) -> FastAPI:
     places = asyncio.Semaphore(AT_ONCE)
     app.include_router(router(engine, lambda request: stream(engine, request, places)))
 
+    @app.exception_handler(RequestValidationError)
+    async def refuse_body(_, error: RequestValidationError) -> JSONResponse:
+        """A bad body -> 422 with one sentence. FastAPI's own answer repeats the input, which may be no valid text."""
+        said = ["the body is no JSON" if e["type"] == "json_invalid" else
+                f"{'.'.join(map(str, e['loc'][1:])) or 'the body'}: {e['msg']}" for e in error.errors()]
+        return refused("; ".join(said), 422)
+
+    @app.exception_handler(AnyHTTPException)
+    async def refuse(_, error: AnyHTTPException) -> JSONResponse:
+        return refused(str(error.detail), error.status_code)
+
+    def refused(sentence: str, status: int) -> JSONResponse:
+        """Why a request is refused, in FastAPI's form and in OpenAI's, whose clients show "message" only."""
+        return JSONResponse({"detail": sentence, "error": {"message": sentence, "type": "invalid_request_error"}}, status)
+
     @app.get("/health")
     def health() -> dict:
         config = vars(engine.model.config)
@@ -100,11 +122,11 @@ def make_app(engine: Engine) -> FastAPI:
         request = body.request()
         request_id = x_request_id or uuid.uuid4().hex
         try:
-            engine.prepare(request)
+            await run_in_threadpool(engine.prepare, request)   # a long prompt must not hold up the event loop
         except BadRequest as error:
             raise HTTPException(400, str(error)) from None
 
-        async def events() -> AsyncIterator[dict]:
+        async def events() -> AsyncGenerator[dict]:
             async for event in stream(engine, request, places):
                 if isinstance(event, Piece):
                     extra = {"logprobs": event.tokens} if request.logprobs else {}
@@ -133,10 +155,22 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     try:
         engine = Engine.load(args.model, args.device)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"server.py: {error}") from None
-    print(f"serving {args.model}: {engine.info['stage']}, {engine.model.n_params():,} parameters on {engine.device}", flush=True)
-    uvicorn.run(make_app(engine), host=args.host, port=args.port, log_level="warning", timeout_graceful_shutdown=3)
+    except (RuntimeError, AssertionError, KeyError, TypeError) as error:     # no such device, or the file lacks parts
+        raise SystemExit(f"server.py: cannot load {args.model} on device {args.device}: "
+                         f"{type(error).__name__}: {error}") from None
+    try:
+        family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+        listening = socket.create_server((args.host, args.port), family=family)
+    except (OSError, OverflowError) as error:
+        raise SystemExit(f"server.py: cannot listen on {args.host}, port {args.port}: {error}; "
+                         "end what listens there, or choose another port with --port") from None
+    print(f"serving {args.model}: {engine.info['stage']}, {engine.model.n_params():,} parameters on {engine.device}",
+          flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        config = uvicorn.Config(make_app(engine), log_level="warning", timeout_graceful_shutdown=3)
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ learned first) is joined. Worked example, with the ranks  "lo" < "low" < "er":
 Because every byte is a token, any text can be encoded and nothing is ever "unknown".
 
 What it leaves out: the faster encoders and the incremental trainer, which stand beside this file.
-Source: Sennrich et al. 2016, arXiv:1508.07909; the byte-level form is section 2.2 of the GPT-2 paper (Radford et al. 2019).
+Source: Sennrich et al. 2016, arXiv:1508.07909; the byte-level form is section 2.2 of Radford et al. 2019 (GPT-2).
 """
 
 import argparse
@@ -21,6 +21,7 @@ import codecs
 import json
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import regex
@@ -81,7 +82,7 @@ class BPE:
         """The token ids of one piece: join the neighbours of lowest rank until no two form a token."""
         parts = [bytes([b]) for b in piece]
         while len(parts) > 1:
-            ranked = [(self.ranks.get(a + b), i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))]
+            ranked = [(self.ranks.get(a + b), i) for i, (a, b) in enumerate(pairwise(parts))]
             known = [(rank, i) for rank, i in ranked if rank is not None]
             if not known:
                 break
@@ -150,10 +151,10 @@ class BPE:
             while True:
                 counts: Counter = Counter()
                 for ids, count in pieces:
-                    for pair in zip(ids, ids[1:], strict=False):
+                    for pair in pairwise(ids):
                         counts[pair] += count
                 if not counts:
-                    raise ValueError(f"the text has only {len(tokens)} tokens to learn, {vocab_size - 1} were asked for")
+                    raise ValueError(f"the text has only {len(tokens)} tokens to learn, not {vocab_size - 1}")
                 (left, right), _ = min(counts.items(), key=lambda item: (-item[1], item[0]))
                 token = tokens[left] + tokens[right]
                 is_new = token not in ranks                    # else the same bytes were once reached by another pair

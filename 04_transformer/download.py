@@ -1,4 +1,4 @@
-"""Public files that are not bundled: a local copy where a setting names one, else the cache, else the usual host or a mirror.
+"""Public files that are not bundled: a local copy that a setting names, else the cache, else a host or its mirror.
 
 Use:         fetch("tinyshakespeare.txt", local="/data")   -> the path of a file whose sha256 is right
 
@@ -14,12 +14,13 @@ from pathlib import Path
 
 HUB = "https://huggingface.co"
 HUB_MIRROR = "https://hf-mirror.com"                           # for regions that cannot reach the hub
+GPT2 = "openai-community/gpt2/resolve/main"
 DECIDE = 3.0                                                   # seconds until a host that does not answer is given up
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file comes from: its addresses in the order to try, its sha256, and the setting that names a local folder."""
+    """Where a file comes from: its addresses in the order to try, its sha256, the setting that names a local folder."""
 
     urls: tuple[str, ...]
     sha256: str
@@ -32,15 +33,14 @@ SOURCES = {
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed", "TINYSHAKESPEARE_DIR"),
     "gpt2/encoder.json": Source(
         ("https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json",
-         f"{HUB}/openai-community/gpt2/resolve/main/vocab.json", f"{HUB_MIRROR}/openai-community/gpt2/resolve/main/vocab.json"),
+         f"{HUB}/{GPT2}/vocab.json", f"{HUB_MIRROR}/{GPT2}/vocab.json"),
         "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783", "GPT2_VOCAB_DIR"),
     "gpt2/vocab.bpe": Source(
         ("https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe",
-         f"{HUB}/openai-community/gpt2/resolve/main/merges.txt", f"{HUB_MIRROR}/openai-community/gpt2/resolve/main/merges.txt"),
+         f"{HUB}/{GPT2}/merges.txt", f"{HUB_MIRROR}/{GPT2}/merges.txt"),
         "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5", "GPT2_VOCAB_DIR"),
     "gpt2/model.safetensors": Source(
-        (f"{HUB}/openai-community/gpt2/resolve/main/model.safetensors",
-         f"{HUB_MIRROR}/openai-community/gpt2/resolve/main/model.safetensors"),
+        (f"{HUB}/{GPT2}/model.safetensors", f"{HUB_MIRROR}/{GPT2}/model.safetensors"),
         "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707", "GPT2_WEIGHTS_DIR"),
 }
 
@@ -81,8 +81,8 @@ def fetch(name: str, local: str | Path | None = None) -> Path:
             if path.is_file():                                 # another process fetched it meanwhile
                 return path
             problems.append(f"  {url}: {error}")
-    raise ConnectionError(f"{name} could not be downloaded:\n" + "\n".join(problems) +
-                          f"\nWith a copy on this machine, set {source.setting} to the folder that holds {Path(name).name}.")
+    advice = f"With a copy on this machine, set {source.setting} to the folder that holds {Path(name).name}."
+    raise ConnectionError("\n".join([f"{name} could not be downloaded:", *problems, advice]))
 
 
 def _download(url: str, path: Path, sha256: str) -> Path:
@@ -96,7 +96,7 @@ def _download(url: str, path: Path, sha256: str) -> Path:
             os.replace(partial, path)
             return path
         partial.unlink()
-        if not resumed:                                        # else its beginning was bad, another host's perhaps: again
+        if not resumed:                                        # else its beginning was bad (another host's?): again
             raise ValueError(f"sha256 {found} where {sha256} was expected; the download is thrown away")
 
 

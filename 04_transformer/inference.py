@@ -45,7 +45,7 @@ def walk(model: GPT, bpe: BPE, text: str) -> None:
     ids = bpe.encode(text)
     print(f"\n1. Text to tokens: {text!r}\n  " + "  ".join(f"{bpe.decode([i])!r}={i}" for i in ids))
     tokens = torch.tensor([ids])                                                         # (B, T)
-    model.step(tokens)                                                                   # warm up, so the times mean something
+    model.step(tokens)                                                                   # warm up, so that times count
     print(f"\n2. Through the model (B=1, T={len(ids)}, C={config.n_embd}, H={config.n_head}, "
           f"D={config.n_embd // config.n_head}, L={config.n_layer})")
     started = time.perf_counter()
@@ -76,7 +76,8 @@ def main() -> None:
     length = len(bpe.encode(args.text))
     if not 1 <= length <= model.config.block_size:
         raise SystemExit(f"inference.py: the text has {length} tokens; this model takes 1 to {model.config.block_size}")
-    parts = {"token embedding": model.wte, "position embedding": model.wpe, "blocks": model.blocks, "last LayerNorm": model.ln_f}
+    parts = {"token embedding": model.wte, "position embedding": model.wpe, "blocks": model.blocks,
+             "last LayerNorm": model.ln_f}
     print(f"{source}: {model.n_params():,} parameters ("
           + ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in parts.items()) + ")")
     walk(model, bpe, args.text)

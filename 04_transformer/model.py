@@ -2,8 +2,8 @@
 
 Run:         python inference.py "Hello, I am"      one forward pass, step by step
 
-Letters:     B batch, T time (tokens), S tokens in the cache and new ones together, C width, H heads, D head width (C / H),
-             V vocabulary, L layers.
+Letters:     B batch, T time (tokens), S tokens in the cache and new ones together, C width, H heads, D head width
+             (C / H), V vocabulary, L layers.
 
 What it leaves out: dropout (the models here see each text only a few times) and kernels of our own (05_gpu).
 Source: Radford et al. 2019 (GPT-2); Vaswani et al. 2017, arXiv:1706.03762.
@@ -75,14 +75,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x (B, T, C) -> (B, T, C), with the layer's keys and values."""
+        x, kv = self.attend(x, past)
+        return self.mlp(x), kv
+
+    def attend(self, x: Tensor, past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The first half: x plus what attention gathers, with the layer's keys and values."""
         attended, kv = self.attn(self.ln1(x), past)
-        x = x + attended
-        hidden = F.gelu(self.fc(self.ln2(x)), approximate="tanh")                                    # (B, T, 4C)
-        return x + self.proj(hidden), kv
+        return x + attended, kv
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """The second half: x plus the two-layer network, for each token (..., C) on its own."""
+        return x + self.proj(F.gelu(self.fc(self.ln2(x)), approximate="tanh"))                       # (..., 4C) inside
 
 
 class GPT(nn.Module):
-    """GPT-2: token and position embeddings, L blocks, a final LayerNorm; the token embedding is also the output matrix."""
+    """GPT-2: token and position embeddings, L blocks, a last LayerNorm; the token embedding is also the output."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -138,13 +145,19 @@ class GPT(nn.Module):
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """The loss of forward(ids, targets), with logits only where there is a target: less work, the same number."""
+        """The loss of forward(ids, targets) with less work: what comes after the last attention is done only for the
+        tokens that have a target, since nobody else reads it."""
         kept = targets != IGNORE                                                                     # (B, T)
-        return F.cross_entropy(self.logits(self.hidden(ids)[kept]), targets[kept])                   # logits (N, V)
+        x = self.embed(ids)                                                                          # (B, T, C)
+        for block in self.blocks[:-1]:
+            x, _ = block(x)
+        last = self.blocks[-1]
+        x = last.mlp(last.attend(x)[0][kept])                                                        # (N, C)
+        return F.cross_entropy(self.logits(self.ln_f(x)), targets[kept])                             # logits (N, V)
 
     @torch.no_grad()
     def step(self, ids: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
-        """The forward pass with a memory: new ids (B, T) and the cache of what came before -> logits (B, T, V), new cache.
+        """The forward pass with a memory: new ids (B, T), cache of what came before -> logits (B, T, V), new cache.
 
         Gives the logits that forward would give for the same tokens at once, but computes only the new ones. The cache
         that was passed in stays as it is. Raises ValueError when the context is longer than block_size.

@@ -19,7 +19,8 @@ from model import GPT, GPTConfig
 
 SMALL = GPTConfig(vocab_size=50257, block_size=1024, n_layer=12, n_head=12, n_embd=768)
 # Their name of each part of a block, and ours.
-PARTS = {"ln_1": "ln1", "attn.c_attn": "attn.qkv", "attn.c_proj": "attn.proj", "ln_2": "ln2", "mlp.c_fc": "fc", "mlp.c_proj": "proj"}
+PARTS = {"ln_1": "ln1", "attn.c_attn": "attn.qkv", "attn.c_proj": "attn.proj",
+         "ln_2": "ln2", "mlp.c_fc": "fc", "mlp.c_proj": "proj"}
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
 # What a config.json may say about the arithmetic; another value would give other logits without any error.

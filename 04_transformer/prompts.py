@@ -1,10 +1,12 @@
-"""The two text formats that the models speak: chat and agent. Training and serving build their text here and nowhere else.
+"""The two text formats that the models speak, chat and agent. Training and serving build their text only here.
+
+Use:         encode_trace(agent_trace(question, rounds, answer), bpe); prompt_text(chat_trace(question))
 
 A trace is a list of segments (text, learned). Joined, the texts are what the model sees; the loss is taken only on the
 learned ones. So the prompt that is served is the same string, to the token, as the one that was trained on.
 
     Q: What is 1234 plus 5678?                                given
-    THOUGHT: I should calculate this.                         learned
+    THOUGHT: I calculate this.                                learned
     ACTION: calc(1234 + 5678)                                 learned
     OBSERVATION:                                              learned: the model's way to ask for the tool's result
      6912                                                     given: what the tool said, never the model's
@@ -17,7 +19,7 @@ and it is encoded without special tokens, so "<|endoftext|>" in it is ordinary t
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bpe import END_OF_TEXT, BPE
+from bpe import BPE, END_OF_TEXT
 
 Segment = tuple[str, bool]                                     # (text, learned)
 OBSERVATION = "OBSERVATION:"

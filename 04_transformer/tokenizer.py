@@ -11,7 +11,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from bpe import END_OF_TEXT, BPE
+from bpe import BPE, END_OF_TEXT
 from download import fetch
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -72,7 +72,7 @@ def corpus_text() -> str:
 
 
 def training_text() -> str:
-    """What the bundled vocabulary is trained on: the corpus, and the words of the agent's format often enough to be tokens."""
+    """What the bundled vocabulary is trained on: the corpus, and the agent's words often enough to become tokens."""
     return corpus_text() + FORMAT_WORDS * 300
 
 

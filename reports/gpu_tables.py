@@ -1,3 +1,9 @@
+"""The tables of layer 1, from the JSON that 05_gpu/benchmark.py writes.
+
+Use:         render_gpu(json.loads(path.read_text()))
+"""
+
+
 def render_gpu(results: dict) -> str:
     """The tables of one reports/results/gpu-<machine>.json as markdown."""
     def number(value: float) -> str:                           # three significant digits

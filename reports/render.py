@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from gpu_tables import render_gpu
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "reports" / "results"
 
@@ -90,7 +92,7 @@ def ten(measured: dict) -> str:
 BLOCKS: dict[str, tuple[str, Callable[[dict], str]]] = {
     "chain": ("chain", chain_summary), "base": ("chain", stage("base")), "sft": ("chain", stage("sft")),
     "agent-training": ("chain", stage("agent")), "transformer": ("chain", transformer), "server": ("chain", server),
-    "agent": ("agent", agent), "loop": ("agent", ten), "ten": ("agent", ten),
+    "gpu": ("gpu", render_gpu), "agent": ("agent", agent), "loop": ("agent", ten), "ten": ("agent", ten),
 }
 
 

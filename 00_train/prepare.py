@@ -37,10 +37,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Text to token files for pretraining.")
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="which data and vocabulary (default: %(default)s)")
     args = parser.parse_args()
-    bpe = tokenizer.load(PRESETS[args.preset].vocabulary)
+    try:
+        bpe = tokenizer.load(PRESETS[args.preset].vocabulary)
+        parts = parts_of(args.preset)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"prepare.py: {error}") from None
     folder = data_dir(args.preset)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, texts in zip(("train", "val"), parts_of(args.preset), strict=True):
+    for name, texts in zip(("train", "val"), parts, strict=True):
         ids: list[int] = []
         for text in tqdm(texts, desc=name, unit="text"):
             ids += bpe.encode(text)

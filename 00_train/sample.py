@@ -19,11 +19,11 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="whose base checkpoint (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=150, help="how many to generate (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
-    parser.add_argument("--top-k", type=int, default=50, help="draw from the k most likely tokens, 0 for all (default: %(default)s)")
+    parser.add_argument("--top-k", type=int, default=50, help="draw from the k likeliest tokens, 0 for all (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="for the same text again (default: another one each time)")
     args = parser.parse_args()
     try:
-        model, bpe, info = checkpoint.load(args.checkpoint or base_path(args.preset))
+        model, bpe, _ = checkpoint.load(args.checkpoint or base_path(args.preset))
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"sample.py: {error}") from None
     if not args.prompt:

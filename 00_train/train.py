@@ -9,13 +9,13 @@ Before the first step the model knows nothing, so its loss must be ln(V): each o
 
 import argparse
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 import checkpoint
 import tokenizer
-from dataclasses import replace
 from model import GPT
 from presets import PRESETS, Preset, base_path, data_dir
 from sampling import generate
@@ -58,7 +58,10 @@ def main() -> None:
     args = parser.parse_args()
     preset: Preset = PRESETS[args.preset]
     device = checkpoint.pick_device(args.device)
-    bpe = tokenizer.load(preset.vocabulary)
+    try:
+        bpe = tokenizer.load(preset.vocabulary)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"train.py: {error}") from None
     torch.manual_seed(args.seed)
     model = GPT(preset.config).to(device)
     folder, block = data_dir(args.preset), preset.config.block_size

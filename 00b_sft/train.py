@@ -19,7 +19,7 @@ from chat_tuning import OUT, tune
 from presets import base_path
 from trainer import Recipe, add_training_arguments
 
-RECIPE = Recipe(steps=100, lr=4e-3, muon_lr=0.02, warmup=10, eval_every=50)
+RECIPE = Recipe(steps=100, lr=2e-3, muon_lr=0.01, warmup=10, eval_every=50)
 
 
 def main() -> None:

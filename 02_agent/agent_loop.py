@@ -75,7 +75,8 @@ class Spans:
         return time.perf_counter() - self.began
 
     def add(self, layer: str, name: str, start: float, duration: float, **details) -> None:
-        self.spans.append({"layer": layer, "name": name, "start": round(start, 6), "duration": round(duration, 6), "details": details})
+        self.spans.append({"layer": layer, "name": name, "start": round(start, 6),
+                           "duration": round(duration, 6), "details": details})
 
     def add_generation(self, start: float, done: dict) -> None:
         """A generation as L8 saw it, and inside it the phases that L6 reported."""

@@ -149,7 +149,8 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=9000, help="port (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads for one step, 0 for torch's choice (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0,
+                        help="CPU threads for one step, 0 for torch's choice (default: %(default)s)")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

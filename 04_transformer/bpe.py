@@ -249,7 +249,10 @@ def main() -> None:
         bpe.save(tokenizer.BUNDLED)
         print(f"{bpe.vocab_size} tokens learned from {len(text.encode()):,} bytes, saved to {tokenizer.BUNDLED}")
         return
-    bpe = tokenizer.load(args.vocab)
+    try:
+        bpe = tokenizer.load(args.vocab)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"bpe.py: {error}") from None
     for sample in [args.text] if args.text is not None else SAMPLES:
         show(bpe, sample)
         if bpe.decode(bpe.encode(sample)) != sample:

@@ -42,7 +42,8 @@ def stage(name: str) -> Callable[[dict], str]:
     def render(chain: dict) -> str:
         s = chain["stages"][name]
         return table(["steps", "tokens seen", "seconds", "first loss", "last loss", "validation loss"],
-                     [[f"{s['steps']:,}", f"{s['tokens']:,}", f"{s['seconds']:.0f}", f"{s['first_loss']:.3f}", f"{s['last_loss']:.4g}",
+                     [[f"{s['steps']:,}", f"{s['tokens']:,}", f"{s['seconds']:.0f}",
+                       f"{s['first_loss']:.3f}", f"{s['last_loss']:.4g}",
                        f"{s['validation_loss']:.4g}"]]) + source(chain)
     return render
 
@@ -64,22 +65,24 @@ def transformer(chain: dict) -> str:
     """What layer 2 measured."""
     shape = chain["config"]
     return table(["layers", "heads", "width", "context", "vocabulary", "parameters", "step against forward, largest difference"],
-                 [[*(f"{shape[k]:,}" for k in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")), f"{chain['parameters']:,}",
+                 [[*(f"{shape[k]:,}" for k in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")),
+                   f"{chain['parameters']:,}",
                    f"{chain['step_difference']:.1e}"]]) + source(chain)
 
 
 def server(chain: dict) -> str:
     """What layer 6 measured."""
     e = chain["engine"]
-    return table(["one request, one thread", "tokens/s"],
-                 [["prefill", f"{e['prefill_tokens_per_second']:,.0f}"], ["decode", f"{e['decode_tokens_per_second']:,.0f}"]]) + source(chain)
+    rows = [[phase, f"{e[f'{phase}_tokens_per_second']:,.0f}"] for phase in ("prefill", "decode")]
+    return table(["one request, one thread", "tokens/s"], rows) + source(chain)
 
 
 def agent(measured: dict) -> str:
     """Held-out questions by category."""
     per = measured["per_category"]
     rows = [[name, f"{right} of {per}", f"{right / per:.1%}"] for name, right in measured["categories"].items()]
-    rows.append(["**all**", f"{measured['right']} of {measured['questions']}", f"**{measured['right'] / measured['questions']:.1%}**"])
+    rows.append(["**all**", f"{measured['right']} of {measured['questions']}",
+                 f"**{measured['right'] / measured['questions']:.1%}**"])
     return table(["held-out questions", "right", "share"], rows) + source(measured)
 
 

@@ -31,7 +31,8 @@ def fail(message):
 def check_machine():
     """Python's version, the venv module and the free disk, before anything is written."""
     if sys.version_info < (3, 11):
-        fail("Python 3.11 or newer is needed, this is %d.%d. Install one and run  make PYTHON=python3.11 demo" % sys.version_info[:2])
+        fail("Python 3.11 or newer is needed, this is %d.%d. Install one and run  make PYTHON=python3.11 demo"
+             % sys.version_info[:2])
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401

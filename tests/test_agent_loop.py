@@ -19,12 +19,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import groupby, pairwise
 from pathlib import Path
 
-import agent_loop
 import pytest
-import tokenizer
-from agent_loop import MAX_ROUNDS, LineParser, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import agent_loop
+import tokenizer
+from agent_loop import MAX_ROUNDS, LineParser, run
 from prompts import OBSERVATION, Round, agent_trace, prompt_text
 from tools import ToolError
 

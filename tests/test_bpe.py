@@ -74,7 +74,8 @@ def oracle(name: str) -> tiktoken.Encoding:
 
 FRAGMENTS = ["  ", "   ", "\n\n", " \n", "\t", "\r\n", "\x0b", "\x1c", "\x85", "\xa0", "\u2028", "\u3000", "\ufeff",
              "\u200d", "'s", "'ll", " 've", "'S", "''t", "1234", " 5", "٣", "½", "²", "e\u0301", "\u0301\u0302",
-             " \u0308", "ﬁ", "한국", "हिन्दी", "𠀀", "👩‍🚀", "🏳️‍🌈", "the", " The", "ROMEO:", "\nOBSERVATION:", END_OF_TEXT, "\0"]
+             " \u0308", "ﬁ", "한국", "हिन्दी", "𠀀", "👩‍🚀", "🏳️‍🌈", "the", " The",
+             "ROMEO:", "\nOBSERVATION:", END_OF_TEXT, "\0"]
 
 
 @cache

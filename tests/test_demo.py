@@ -143,8 +143,8 @@ def test_it_stops_both_servers(demo):
 @pytest.mark.slow
 def test_a_taken_port_is_said(demo):
     """Bug: a traceback, or minutes of training before the demo finds that it cannot listen."""
-    run = subprocess.run([sys.executable, "scripts/demo.py", "--web-port", str(demo.web), "--model-port", str(free_port())], cwd=ROOT,
-                         capture_output=True, text=True, timeout=30)
+    run = subprocess.run([sys.executable, "scripts/demo.py", "--web-port", str(demo.web), "--model-port", str(free_port())],
+                         cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert run.returncode == 1 and f"port {demo.web}" in run.stderr and "is taken" in run.stderr
 
 

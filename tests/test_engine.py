@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
-import sampling
-import tokenizer
 import torch
-from engine import BadRequest, Engine, Finished, Piece, Request, StopFilter
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import sampling
+import tokenizer
+from engine import BadRequest, Engine, Finished, Piece, Request, StopFilter
 from model import GPT, GPTConfig
 
 BPE = tokenizer.load()

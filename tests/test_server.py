@@ -20,18 +20,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import checkpoint
-import client
 import httpx
 import openai
 import pytest
-import server
 import torch
 import uvicorn
+from test_engine import BPE, PROMPTS, Dictated, pieces_and_end, small_model, whole
+
+import checkpoint
+import client
+import server
 from engine import Engine, Finished, Request
 from openai_api import begin_at_text
 from prompts import chat_trace, prompt_text
-from test_engine import BPE, PROMPTS, Dictated, pieces_and_end, small_model, whole
 
 SERVER, CLIENT = Path(server.__file__), Path(client.__file__)
 BLOCK = 512

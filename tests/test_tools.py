@@ -11,9 +11,10 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 
 import pytest
-import tools
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import tools
 from tools import NOTHING_FOUND, Knowledge, ToolError, calc, default_tools, normalise, read_facts, run_tool
 
 CANNOT_READ = "that is no sum that I can read"

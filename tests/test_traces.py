@@ -42,7 +42,8 @@ def test_held_out_cores_are_nowhere_in_training():
     """Bug: the same core in a training list and in a held-out list."""
     for train, held in [(wordings.PHRASE, wordings.PHRASE_HELD), (wordings.OWNER, wordings.OWNER_HELD),
                         (wordings.DEED, wordings.DEED_HELD), (wordings.SUM, wordings.SUM_HELD),
-                        (wordings.TWO_STEP, wordings.TWO_STEP_HELD), *((wordings.SUMS[s], wordings.SUMS_HELD[s]) for s in wordings.SUMS)]:
+                        (wordings.TWO_STEP, wordings.TWO_STEP_HELD),
+                        *((wordings.SUMS[s], wordings.SUMS_HELD[s]) for s in wordings.SUMS)]:
         assert len(held) >= 2 and not {str(w).lower() for w in train} & {str(w).lower() for w in held}
 
 
@@ -103,7 +104,7 @@ def test_the_mask(training):
     """Bug: a loss on the question or on what the tool said; no loss on the word that asks for it."""
     bpe = tokenizer.load()
     for example in training[:500]:
-        ids, targets = encode_trace(example.segments(), bpe)
+        _, targets = encode_trace(example.segments(), bpe)
         learned = bpe.decode([t for t in targets if t != -1])
         expected = "".join(text for text, is_learned in example.segments() if is_learned)
         assert learned == expected

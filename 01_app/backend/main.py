@@ -22,20 +22,21 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
-import agent_loop
 import httpx
-from client import ModelServerError
-from client import stream as generate
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from prompts import chat_trace, one_line, prompt_text
 from pydantic import BaseModel, field_validator
 from pydantic_core import PydanticCustomError
 from sse_starlette import EventSourceResponse
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import agent_loop
+from client import ModelServerError
+from client import stream as generate
+from prompts import chat_trace, one_line, prompt_text
 
 FRONTEND = Path(__file__).resolve().parent.parent / "frontend"
 AGENT_MODE = os.environ.get("AGENT_MODE", "1")

@@ -28,7 +28,7 @@ class Preset:
 PRESETS = {
     "tiny": Preset(
         "bundled", GPTConfig(vocab_size=1024, block_size=256, n_layer=3, n_head=2, n_embd=128), 12,
-        Recipe(steps=150, eval_every=75)),
+        Recipe(steps=120, eval_every=60)),
     "shakespeare": Preset(
         "gpt2", GPTConfig(vocab_size=50257, block_size=128, n_layer=4, n_head=4, n_embd=128), 32,
         Recipe(steps=1000, lr=3e-4, muon_lr=None, warmup=100, eval_every=250)),

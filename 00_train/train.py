@@ -9,7 +9,6 @@ Before the first step the model knows nothing, so its loss must be ln(V): each o
 
 import argparse
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ import tokenizer
 from model import GPT
 from presets import PRESETS, Preset, base_path, data_dir
 from sampling import generate
-from trainer import Batch, Trainer, add_training_arguments
+from trainer import Batch, Trainer, add_training_arguments, chosen
 
 
 class Windows:
@@ -66,7 +65,7 @@ def main() -> None:
     model = GPT(preset.config).to(device)
     folder, block = data_dir(args.preset), preset.config.block_size
     validate = validation(Windows(folder / "val.bin", 1, block, 0), device)
-    recipe = replace(preset.base, seed=args.seed, **({"steps": args.steps} if args.steps else {}))
+    recipe = chosen(preset.base, args)
     print(f"{model.n_params():,} parameters on {device}; a loss of ln(V) = {math.log(bpe.vocab_size):.3f} means knowing nothing")
     with torch.no_grad():
         print(f"initial validation loss {validate(model):.3f}")

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -225,3 +225,8 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default: %(default)s)")
     group.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     group.add_argument("--out", type=Path, help="the checkpoint to write (default: out/ beside this script)")
+
+
+def chosen(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with what the command line asked for: its seed, and its number of steps where one is given."""
+    return replace(recipe, seed=args.seed, steps=args.steps or recipe.steps)

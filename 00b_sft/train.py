@@ -9,7 +9,6 @@ why the next stage gives it tools.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ import torch
 import checkpoint
 from chat_tuning import OUT, tune
 from presets import base_path
-from trainer import Recipe, add_training_arguments
+from trainer import Recipe, add_training_arguments, chosen
 
 RECIPE = Recipe(steps=100, lr=2e-3, muon_lr=0.01, warmup=10, eval_every=50)
 
@@ -32,7 +31,7 @@ def main() -> None:
         model, bpe, info = checkpoint.load(args.base, checkpoint.pick_device(args.device))
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"train.py: {error}") from None
-    recipe = replace(RECIPE, seed=args.seed, **({"steps": args.steps} if args.steps else {}))
+    recipe = chosen(RECIPE, args)
     tune(model, bpe, recipe, out=args.out or OUT, info={"preset": info["training"].get("preset", "tiny")}, resume=args.resume)
 
 

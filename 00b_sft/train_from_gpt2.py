@@ -10,7 +10,6 @@ What it leaves out: the agent stage from these weights.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ import checkpoint
 import pretrained
 import tokenizer
 from chat_tuning import OUT, tune
-from trainer import Recipe, add_training_arguments
+from trainer import Recipe, add_training_arguments, chosen
 
 RECIPE = Recipe(steps=200, lr=5e-5, muon_lr=None, warmup=20, eval_every=50, save_every=100)
 
@@ -35,7 +34,7 @@ def main() -> None:
         bpe = tokenizer.load("gpt2")
     except (OSError, ValueError) as error:
         raise SystemExit(f"train_from_gpt2.py: {error}") from None
-    recipe = replace(RECIPE, seed=args.seed, **({"steps": args.steps} if args.steps else {}))
+    recipe = chosen(RECIPE, args)
     tune(model, bpe, recipe, out=args.out or OUT.with_name("sft-gpt2.pt"), info={"preset": "gpt2"}, resume=args.resume)
 
 

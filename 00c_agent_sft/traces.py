@@ -10,7 +10,6 @@ What it leaves out: number words, units, dates, and questions that need three to
 
 import random
 import re
-import string
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import tokenizer
 import wordings
+from names import made_up_name
 from prompts import Round, Segment, agent_trace, prompt_text, quiet
 from tools import NOTHING_FOUND, Knowledge, calc, read_facts, run_tool
 
@@ -134,13 +133,6 @@ def held_out_cores(says: Sequence[str]) -> set[str]:
     return {c for c in cores if held_out("say", c, share=6)} | {core(say) for say in TEN_SAYS}
 
 
-@cache
-def corpus_words() -> list[str]:
-    """The words of the corpus that stand in it at least twice, for names such as "Silver Harbour"."""
-    counts = Counter(re.findall(r"[a-z]{3,}", tokenizer.corpus_text()))
-    return sorted(word for word, count in counts.items() if count > 1)
-
-
 # Relations whose subjects take no article, being stuffs: "the symbol of gold"; others often do: "the inventor of the telephone".
 BARE = {"symbol", "atomic number", "formula", "melting point", "boiling point", "freezing point", "mix", "source", "science",
         "year"}
@@ -152,9 +144,6 @@ COUNTED = ("population", "age", "price", "weight", "area", "height", "length", "
 # Relations that have wordings of their own.
 SPECIAL = sorted({*wordings.OWN, *(deed[0] for deed in wordings.DEEDS)})
 
-SYLLABLES = ("ba be bi bo bu ka ke ki ko ku da de di do du fa fe fi fo ga ge go gu ha he hi ho la le li lo lu ma me mi mo mu "
-             "na ne ni no nu pa pe pi po ra re ri ro ru sa se si so su ta te ti to tu va ve vi vo wa we ya yo za ze zi zo "
-             "bran dor fel gar hol jin kar len mor nar ost pel quin rys sol tar ulm ven wick yar zan thal shi cho").split()
 ODD_RELATIONS = ("mayor", "anthem", "flower", "owner", "population", "patron", "motto", "captain", "founder", "age", "colour",
                  "main port", "oldest bridge", "phone number", "price", "weight", "area", "ruler", "editor", "builder")
 
@@ -174,7 +163,6 @@ class Generator:
         for fact in self.facts:
             self.by_relation.setdefault(fact[0], []).append(fact)
         self.numeric = [f for f in self.facts if re.fullmatch(r"\d+( [a-z/]+)?", f[2])]
-        self.words = corpus_words()
         lists = [says for _, says in read_smalltalk().values()] + [read_refusals()]
         held = set().union(*map(held_out_cores, lists))
         self.small = [(intent, say, answer) for intent, (answer, says) in read_smalltalk().items()
@@ -239,8 +227,8 @@ class Generator:
         held = self.held_out and self.rng.random() < 0.3
         inner = self.rng.choice((wordings.SUMS_HELD if held else wordings.SUMS)[sign])
         frame, wording = self._compose(wordings.SUM, wordings.SUM_HELD, inner)
-        if inner.startswith("{b}"):                            # "5 less than 8": the numbers stand in the other order
-            inner = inner.replace("{b}", "\0").replace("{a}", "{b}").replace("\0", "{a}") if sign == "+" else inner
+        if sign == "+" and inner.startswith("{b}"):            # "8 more than 5": the call names 8 first, as the question does
+            inner = inner.replace("{b}", "\0").replace("{a}", "{b}").replace("\0", "{a}")
         return self._style(frame.format(p=inner.format(a=a, b=b))), wording
 
     def _sum(self, category: str, question: str, expression: str, wording: str, parts: tuple[str, ...]) -> Example:
@@ -384,39 +372,13 @@ class Generator:
         relation = self.rng.choice(SPECIAL if self.rng.random() < 0.6 else
                                    [*ODD_RELATIONS, *sorted(self.by_relation)])
         while True:
-            subject = self._name()
+            subject = made_up_name(self.rng)
             if self._mine(subject):
                 break
         roll = self.rng.random()
-        value = (self._name() if roll < 0.6 else str(self.rng.randint(1, 99999)) if roll < 0.8
+        value = (made_up_name(self.rng) if roll < 0.6 else str(self.rng.randint(1, 99999)) if roll < 0.8
                  else f"{self.rng.randint(1, 9999)} {self.rng.choice(['m', 'km', 'kg', 'days', 'euros', 'years'])}")
         return relation, subject, value
-
-    def _name(self) -> str:
-        """A made-up name of one to three words (syllables, English words, random letters, or a mixture), or a title."""
-        if self.rng.random() < 0.07:
-            words = self.rng.choices(self.words, k=self.rng.choice([1, 2, 2, 3]))
-            links = [self.rng.choice([" of the ", " and the ", " of ", " in the ", " and ", " to "]), *[" "] * 3]
-            title = "".join(word.capitalize() + link for word, link in zip(words, links, strict=False)).strip()
-            title = title.removesuffix(" of the").removesuffix(" of").removesuffix(" and the").removesuffix(" and")
-            return self.rng.choice(["The ", "", ""]) + title.removesuffix(" in the").removesuffix(" to")
-        words = [self._word() for _ in range(self.rng.choice([1, 1, 1, 1, 2, 2, 2, 3]))]
-        name = " ".join(words)
-        if self.rng.random() < 0.04:
-            name = name.replace(" ", "-")
-        return name.lower() if self.rng.random() < 0.06 else name
-
-    def _word(self) -> str:
-        kind = self.rng.random()
-        if kind < 0.45:
-            word = "".join(self.rng.choice(SYLLABLES) for _ in range(self.rng.choice([1, 2, 2, 3, 3, 4])))
-        elif kind < 0.75:
-            word = self.rng.choice(self.words)
-        elif kind < 0.95:
-            word = "".join(self.rng.choice(string.ascii_lowercase) for _ in range(self.rng.randint(3, 7)))
-        else:
-            return str(self.rng.randint(1, 999))
-        return word[:1].upper() + word[1:]
 
 
 # How often each category is drawn for training.

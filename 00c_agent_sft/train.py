@@ -10,7 +10,6 @@ Watch the loss: it falls slowly, then, within some hundred steps, steeply. That 
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ import checkpoint
 from bpe import BPE
 from prompts import encode_trace
 from rows import Rows, pad_batch
-from trainer import Recipe, Trainer, add_training_arguments
+from trainer import Recipe, Trainer, add_training_arguments, chosen
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out" / "agent.pt"
@@ -49,7 +48,7 @@ def main() -> None:
         model, bpe, info = checkpoint.load(args.base, checkpoint.pick_device(args.device))
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"train.py: {error}") from None
-    recipe = replace(RECIPE, seed=args.seed, **({"steps": args.steps} if args.steps else {}))
+    recipe = chosen(RECIPE, args)
     block = model.config.block_size
     rows = [row for row in read_rows(args.traces, bpe) if len(row[0]) <= block]
     held_ids, held_targets = (part.to(model.wte.weight.device) for part in pad_batch(rows[:HELD_BACK]))

@@ -6,9 +6,10 @@ import pytest
 
 import tokenizer
 import wordings
+from names import corpus_words
 from prompts import OBSERVATION, agent_trace, encode_trace, prompt_text
 from tools import NOTHING_FOUND, Knowledge, calc, default_knowledge, run_tool
-from traces import CATEGORIES, MIX, TEN_FACTS, THE_TEN, Generator, core, corpus_words, draw, plain
+from traces import CATEGORIES, MIX, TEN_FACTS, THE_TEN, Generator, core, draw, plain
 
 
 @pytest.fixture(scope="module")
